@@ -1,0 +1,2 @@
+//! The railgauge command.
+fn main() {}

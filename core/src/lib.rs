@@ -1,0 +1,14 @@
+//! Railgauge's words and rules: time, histograms, quantiles, schedule, STAMP packets and the probe session.
+//!
+//! Nothing here reads a clock, opens a socket or touches a file: time and bytes come in as arguments, so
+//! that every rule runs under simulated time. See `docs/ARCHITECTURE.md` for what each room may know.
+
+pub mod histogram;
+pub mod json;
+pub mod quantile;
+pub mod reflector;
+pub mod schedule;
+pub mod session;
+pub mod stamp;
+pub mod time;
+pub mod timestamp_source;
