@@ -1,1 +1,4 @@
-//! Railgauge fabric.
+//! Railgauge fabric: the hardware seams.
+
+pub mod ethtool;
+pub mod inventory;
