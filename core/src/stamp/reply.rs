@@ -171,8 +171,9 @@ impl Reply {
                 self.follow_up = FollowUp::read(value, self.reflector_error_estimate.format);
             }
             (tlv::STAMP_SOURCES, tlv::STAMP_SOURCES_LEN)
-                if value.starts_with(&tlv::STAMP_SOURCES_MAGIC) =>
+                if value.starts_with(&tlv::STAMP_SOURCES_MAGIC) && value[2] != 0 =>
             {
+                // Code 0 for t2: copied by a reflector that does not know what it copies.
                 self.sources = Some((tlv::source_of_code(value[2]), tlv::source_of_code(value[3])));
             }
             _ => {}

@@ -18,10 +18,11 @@ pub const EXTRA_PADDING: u8 = 1;
 pub const FOLLOW_UP: u8 = 7;
 /// HMAC over the Sequence Number of the base packet and the TLVs before it (RFC 8972 section 4.8).
 pub const HMAC: u8 = 8;
-/// Ours, from the range for experiments (240-251, RFC 8972 section 5.1): `R`, `G`, code of the source of
+/// Ours, from the range for experiments (240-251, RFC 8972 section 5.1), whose first numbers others already
+/// use (stamp-suite 1.0.0 has 240-242 for bit errors and would count ours): `R`, `G`, code of the source of
 /// t2, code of the source of the t3 in Follow-Up Telemetry. A request carries zeros in the codes; any other
-/// reflector returns it flagged U.
-pub const STAMP_SOURCES: u8 = 240;
+/// reflector returns it flagged U, or as it came.
+pub const STAMP_SOURCES: u8 = 251;
 
 /// Value octets of Follow-Up Telemetry.
 pub const FOLLOW_UP_LEN: usize = 16;
