@@ -1,0 +1,13 @@
+//! The project's own steps: `test`, `long`, `tidy`, `gen`, `demo`, `deny`.
+//!
+//! Each module is one step or one thing several steps need; `main.rs` only chooses. Programs under test are
+//! started, stopped and read from outside, as their users do it.
+
+pub mod checks;
+pub mod command;
+mod failure;
+pub mod repo;
+pub mod screen;
+pub mod tidy;
+
+pub use failure::Failure;
