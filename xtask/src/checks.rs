@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that README and CI call "the tests", in one run that ends in a count.
 
-use crate::{Failure, command, repo::Repo, say, tidy};
+use crate::rows::{self, Judged, ROWS, Row, Scale};
+use crate::{Failure, command, repo::Repo, say, screen, tidy, tools};
 use std::ffi::OsString;
 use std::process::Command;
 
@@ -36,18 +37,23 @@ pub fn cargo() -> OsString {
 /// When a program that every machine with Rust has cannot be started.
 pub fn run(repo: &Repo) -> Result<bool, Failure> {
     let mut tally = Tally::default();
+    heading("tools");
+    tally.count(reported(tools::prepare(repo).map(|()| true)));
     for (name, arguments) in CARGO_CHECKS {
         heading(name);
         tally.count(command::run(cargo_command(repo, arguments))?.success);
     }
     heading("tidy");
-    tally.count(tidy::report(repo).unwrap_or_else(|failure| {
-        say!("error: {failure}");
-        false
-    }));
+    tally.count(reported(tidy::report(repo)));
     for (name, arguments) in [("tests", test_command()), ("examples in the docs", DOC_TESTS)] {
         heading(name);
         tally.add(counted(&command::run(cargo_command(repo, arguments))?));
+    }
+    if release(repo)? {
+        tally.add(rows_in_miniature(repo));
+    } else {
+        tally.count(false);
+        say!("no row was run: the release build failed");
     }
     say!("");
     say!("{} passed, {} failed", tally.passed, tally.failed);
@@ -70,6 +76,57 @@ fn test_command() -> &'static [&'static str] {
     } else {
         &["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"]
     }
+}
+
+/// Builds the programs that the rows start; the rows measure what people run, so nothing but the release build.
+///
+/// # Errors
+/// When cargo cannot be started.
+pub fn release(repo: &Repo) -> Result<bool, Failure> {
+    heading("release build");
+    let arguments =
+        ["build", "--release", "--workspace", "--bins", "--locked", "--exclude", "xtask"];
+    Ok(command::run(cargo_command(repo, &arguments))?.success)
+}
+
+/// Runs every row in miniature and prints what each brought out beside its bound.
+fn rows_in_miniature(repo: &Repo) -> Tally {
+    let mut tally = Tally::default();
+    let mut table = vec![["row", "", "figures", "bound"].map(str::to_owned).to_vec()];
+    for row in ROWS {
+        heading(row.name);
+        let (verdict, figures) = match rows::waits_for(row) {
+            Some(what) => ("waiting".to_owned(), format!("for {what}")),
+            None => one_row(repo, row, &mut tally),
+        };
+        say!("{verdict}: {figures}");
+        table.push(vec![row.name.to_owned(), verdict, figures, row.bound.to_owned()]);
+    }
+    heading("it must show, in miniature (`cargo xtask long` runs the full counts)");
+    say!("{}", screen::columns(&table).trim_end());
+    tally
+}
+
+fn one_row(repo: &Repo, row: &Row, tally: &mut Tally) -> (String, String) {
+    let outcome = match rows::run(repo, row, Scale::Miniature) {
+        Ok((outcome, _)) => outcome,
+        Err(failure) => {
+            tally.count(false);
+            return ("failed".to_owned(), failure.to_string());
+        }
+    };
+    for miss in &outcome.misses {
+        say!("miss: {miss}");
+    }
+    let judged = row.judged == Judged::AtEveryScale;
+    let held = outcome.misses.is_empty();
+    tally.count(held || !judged);
+    let verdict = match (judged, held) {
+        (true, true) => "ok",
+        (true, false) => "miss",
+        (false, _) => "figure, not judged in the miniature",
+    };
+    (verdict.to_owned(), outcome.summary())
 }
 
 fn cargo_command(repo: &Repo, arguments: &[&str]) -> Command {
@@ -97,6 +154,14 @@ fn counted(finished: &command::Finished) -> Tally {
 fn number_before(line: &str, word: &str) -> usize {
     let before = line.split_once(&format!(" {word}")).map_or("", |(before, _)| before);
     before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// A step that could not be done is a step that failed; its sentence is printed.
+fn reported(done: Result<bool, Failure>) -> bool {
+    done.unwrap_or_else(|failure| {
+        say!("error: {failure}");
+        false
+    })
 }
 
 fn heading(name: &str) {

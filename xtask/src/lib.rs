@@ -6,8 +6,13 @@
 pub mod checks;
 pub mod command;
 mod failure;
+pub mod harness;
+pub mod long;
+pub mod process;
 pub mod repo;
+pub mod rows;
 pub mod screen;
 pub mod tidy;
+pub mod tools;
 
 pub use failure::Failure;

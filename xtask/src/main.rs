@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Failure, checks, repo::Repo, say, tidy};
+use xtask::{Failure, checks, long, repo::Repo, say, tidy};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own steps, the same in CI and by hand")]
@@ -15,6 +15,20 @@ struct Arguments {
 enum Step {
     /// Prepare what is needed, then run every check and every row of "it must show" in miniature
     Test,
+    /// Run rows of "it must show" at their full counts and record them in docs/runs
+    Long {
+        /// Rows to run; without one, those whose record is missing or old
+        rows: Vec<String>,
+        /// Print which records are missing or older than the code they cover, and run nothing
+        #[arg(long, conflicts_with_all = ["rows", "dirty"])]
+        status: bool,
+        /// Write the table in docs/benchmarks.md from the records, and run nothing
+        #[arg(long, conflicts_with_all = ["rows", "dirty", "status"])]
+        table: bool,
+        /// Record from a working tree that differs from its commit; the record says so
+        #[arg(long)]
+        dirty: bool,
+    },
     /// Check the house rules: dependency direction, unsafe code, licences, texts, generated files
     Tidy,
 }
@@ -33,6 +47,9 @@ fn run(step: &Step) -> Result<ExitCode, Failure> {
     let repo = Repo::find()?;
     let good = match step {
         Step::Test => checks::run(&repo)?,
+        Step::Long { status: true, .. } => long::status(&repo)?,
+        Step::Long { table: true, .. } => long::write_table(&repo).map(|()| true)?,
+        Step::Long { rows, dirty, .. } => long::run(&repo, rows, *dirty)?,
         Step::Tidy => tidy::report(&repo)?,
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
