@@ -82,13 +82,14 @@ impl<'a> Bench<'a> {
         self.start(command, name)?.finish(bound)
     }
 
-    /// Starts a program that prints one JSON object and reads it.
+    /// Starts a program that prints one JSON object and reads it. Status 1 is a verdict on what was measured, as
+    /// with `railgauge`, and no failure to measure.
     ///
     /// # Errors
-    /// When it does not end with status 0 within `bound`, or prints something else.
+    /// When it does not end with status 0 or 1 within `bound`, or prints something else.
     pub fn json(&self, command: Command, name: &str, bound: Duration) -> Result<Value, Failure> {
         let ended = self.complete(command, name, bound)?;
-        if ended.code != Some(0) {
+        if !matches!(ended.code, Some(0 | 1)) {
             let said = ended.stderr.trim();
             return Err(Failure::new(format!("{name} ended with {:?}: {said}", ended.code)));
         }
@@ -170,6 +171,19 @@ fn parse(name: &str, ended: &Ended) -> Result<Value, Failure> {
             "{name} (status {code:?}) printed no JSON ({error}); on stderr: {said}"
         ))
     })
+}
+
+/// What a program of the testbed found broken: the sentences of `violations` in what it printed.
+///
+/// # Errors
+/// When it printed no such list: nothing said is not nothing wrong.
+pub fn violations(name: &str, report: &Value) -> Result<Vec<String>, Failure> {
+    let found = report["violations"].as_array();
+    let found = found.ok_or_else(|| Failure::new(format!("{name} printed no `violations`")))?;
+    Ok(found
+        .iter()
+        .map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned))
+        .collect())
 }
 
 /// A running reflector.

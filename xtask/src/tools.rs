@@ -57,7 +57,7 @@ pub fn sockperf(repo: &Repo) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The Python that has [`PYTHON_PACKAGES`].
+/// The Python that has the pinned packages.
 pub fn python(repo: &Repo) -> PathBuf {
     venv(repo).join("bin/python")
 }
