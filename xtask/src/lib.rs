@@ -5,7 +5,10 @@
 
 pub mod checks;
 pub mod command;
+pub mod demo;
+pub mod deny;
 mod failure;
+pub mod generated;
 pub mod harness;
 pub mod long;
 pub mod process;

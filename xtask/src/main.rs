@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Failure, checks, long, repo::Repo, say, tidy};
+use xtask::{Failure, checks, demo, deny, long, repo::Repo, say, tidy};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own steps, the same in CI and by hand")]
@@ -29,6 +29,10 @@ enum Step {
         #[arg(long)]
         dirty: bool,
     },
+    /// Show the main job on this machine: measure loopback for 10 s
+    Demo,
+    /// Check bans, licences and sources with cargo-deny, which is installed on first use (some minutes)
+    Deny,
     /// Check the house rules: dependency direction, unsafe code, licences, texts, generated files
     Tidy,
 }
@@ -50,6 +54,8 @@ fn run(step: &Step) -> Result<ExitCode, Failure> {
         Step::Long { status: true, .. } => long::status(&repo)?,
         Step::Long { table: true, .. } => long::write_table(&repo).map(|()| true)?,
         Step::Long { rows, dirty, .. } => long::run(&repo, rows, *dirty)?,
+        Step::Demo => demo::run(&repo)?,
+        Step::Deny => deny::run(&repo)?,
         Step::Tidy => tidy::report(&repo)?,
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
