@@ -29,10 +29,15 @@ impl RecordedTree {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fabric/testdata").join(kind);
         let text = fs::read_to_string(file.with_extension("tree")).unwrap();
         let tree = Self::empty();
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            tree.put_all(line);
-        }
+        tree.add(&text);
         tree
+    }
+
+    /// Adds the entries of tree text.
+    pub fn add(&self, text: &str) {
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            self.put_all(line);
+        }
     }
 
     /// One line, once for each number of the `{a-b}` in its path.
