@@ -1,1 +1,3 @@
 //! Railgauge testbed.
+
+pub mod mutate;
