@@ -135,9 +135,8 @@ impl ProbeSession {
         let in_flight = 2 * config.timeout.as_nanos() / interval + 1024;
         let capacity = usize::try_from(in_flight).ok().filter(|&n| n <= MAX_IN_FLIGHT);
         let capacity = capacity.ok_or(ConfigError::TooManyInFlight(in_flight))?;
-        let slots = config.warmup.saturating_add(config.count);
         Ok(Self {
-            schedule: Schedule::new(start, config.interval, slots),
+            schedule: Schedule::new(start, config.interval, config.warmup, config.count),
             next_slot: 0,
             ring: Ring::with_capacity(capacity),
             expiry_cursor: 0,
@@ -151,6 +150,11 @@ impl ProbeSession {
     /// The account so far.
     pub const fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// The first slot that counts.
+    pub fn first_counted_slot(&self) -> Monotonic {
+        self.schedule.first_counted()
     }
 
     /// What to do at `now`. A `Send` must be answered by `sent` before the next call.
@@ -205,7 +209,7 @@ impl ProbeSession {
     }
 
     fn purpose_of_slot(&self) -> Purpose {
-        if self.next_slot < self.config.warmup { Purpose::Warmup } else { Purpose::Measure }
+        if self.schedule.is_warmup(self.next_slot) { Purpose::Warmup } else { Purpose::Measure }
     }
 
     fn flow_of_slot(&self) -> u16 {
@@ -384,7 +388,10 @@ impl ProbeSession {
 
     fn report(&mut self, entry: &Entry, sink: &mut impl FnMut(Outcome)) {
         match entry.state {
-            State::Lost => sink(Outcome::Lost { slot: entry.probe.slot, flow: entry.probe.flow }),
+            State::Lost => {
+                let Probe { number, slot, flow, .. } = entry.probe;
+                sink(Outcome::Lost { number, slot, flow });
+            }
             State::Replied => {
                 let sample = split(entry);
                 match sample.parts {

@@ -6,3 +6,5 @@
 pub mod clock;
 pub mod socket;
 pub mod thread;
+pub mod ethtool;
+pub mod inventory;

@@ -24,7 +24,7 @@ pub use batch::{Datagram, ReceiveBatch};
 pub use control::LocalAddress;
 pub use error_queue::{ErrorQueue, QueuedError};
 pub use open::{OpenError, UdpOptions};
-pub use send::{BURST, ReplyRoute, SendBatch, send_reason};
+pub use send::{BURST, ReplyRoute, SendBatch, Sent, send_reason};
 
 /// A UDP socket, non-blocking.
 #[derive(Debug)]

@@ -1,1 +1,62 @@
-fn main() {}
+//! The project's own steps, the same in CI and by hand: `cargo xtask --help` lists them.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use xtask::{Failure, checks, demo, deny, long, repo::Repo, say, tidy};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own steps, the same in CI and by hand")]
+struct Arguments {
+    #[command(subcommand)]
+    step: Step,
+}
+
+#[derive(Subcommand)]
+enum Step {
+    /// Prepare what is needed, then run every check and every row of "it must show" in miniature
+    Test,
+    /// Run rows of "it must show" at their full counts and record them in docs/runs
+    Long {
+        /// Rows to run; without one, those whose record is missing or old
+        rows: Vec<String>,
+        /// Print which records are missing or older than the code they cover, and run nothing
+        #[arg(long, conflicts_with_all = ["rows", "dirty"])]
+        status: bool,
+        /// Write the table in docs/benchmarks.md from the records, and run nothing
+        #[arg(long, conflicts_with_all = ["rows", "dirty", "status"])]
+        table: bool,
+        /// Record from a working tree that differs from its commit; the record says so
+        #[arg(long)]
+        dirty: bool,
+    },
+    /// Show the main job on this machine: measure loopback for 10 s
+    Demo,
+    /// Check bans, licences and sources with cargo-deny, which is installed on first use (some minutes)
+    Deny,
+    /// Check the house rules: dependency direction, unsafe code, licences, texts, generated files
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().step) {
+        Ok(code) => code,
+        Err(failure) => {
+            say!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(step: &Step) -> Result<ExitCode, Failure> {
+    let repo = Repo::find()?;
+    let good = match step {
+        Step::Test => checks::run(&repo)?,
+        Step::Long { status: true, .. } => long::status(&repo)?,
+        Step::Long { table: true, .. } => long::write_table(&repo).map(|()| true)?,
+        Step::Long { rows, dirty, .. } => long::run(&repo, rows, *dirty)?,
+        Step::Demo => demo::run(&repo)?,
+        Step::Deny => deny::run(&repo)?,
+        Step::Tidy => tidy::report(&repo)?,
+    };
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -11,6 +11,8 @@ pub enum Outcome {
     Reply(Sample),
     /// None.
     Lost {
+        /// The probe's number in the run.
+        number: u64,
         /// The intended send time.
         slot: Monotonic,
         /// The flow that carried it.

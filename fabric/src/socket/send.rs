@@ -116,6 +116,22 @@ unsafe fn write_message(message: *mut libc::cmsghdr, level: i32, kind: i32, data
     unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) };
 }
 
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Sent {
+    /// How many packets the kernel took, from the first on.
+    pub taken: usize,
+    /// Whether a send was tried twice: the numbering of departure stamps is then unknown.
+    pub retried: bool,
+    /// What stopped the next one; packets behind it were not tried.
+    pub error: Option<io::Error>,
+}
+
+fn is_about_an_earlier_packet(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().unwrap_or(0);
+    matches!(errno, libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EPROTO)
+}
+
 /// Packets of equal size, gathered and handed over with one sendmmsg(2).
 pub struct SendBatch {
     packets: Box<[u8]>,
@@ -141,27 +157,31 @@ impl SendBatch {
         &mut self.packets[start..start + self.packet_bytes]
     }
 
-    /// Hands the packets over in order and empties the batch. Returns how many the kernel took, and the error that stopped
-    /// the next one, if any; packets behind that one were not tried.
-    pub fn send(&mut self, socket: &UdpSocket) -> (usize, Option<io::Error>) {
+    /// Hands the packets over in order and empties the batch.
+    ///
+    /// An ICMP error that came back for an earlier packet is reported by the kernel in place of the next send (ip(7),
+    /// `IP_RECVERR`); that says nothing about this packet, so it is tried once more.
+    pub fn send(&mut self, socket: &UdpSocket) -> Sent {
         let filled = std::mem::take(&mut self.filled);
-        if filled == 1 {
-            return match socket.send(&self.packets[..self.packet_bytes]) {
-                Ok(()) => (1, None),
-                Err(e) => (0, Some(e)),
-            };
-        }
-        let mut taken = 0;
-        while taken < filled {
-            match self.send_from(socket, taken, filled) {
-                Ok(count) => taken += count,
-                Err(e) => return (taken, Some(e)),
+        let mut sent = Sent { taken: 0, retried: false, error: None };
+        while sent.taken < filled {
+            match self.send_from(socket, sent.taken, filled) {
+                Ok(count) => sent.taken += count,
+                Err(e) if !sent.retried && is_about_an_earlier_packet(&e) => sent.retried = true,
+                Err(e) => {
+                    sent.error = Some(e);
+                    break;
+                }
             }
         }
-        (taken, None)
+        sent
     }
 
     fn send_from(&mut self, socket: &UdpSocket, from: usize, to: usize) -> io::Result<usize> {
+        if to - from == 1 {
+            let start = from * self.packet_bytes;
+            return socket.send(&self.packets[start..start + self.packet_bytes]).map(|()| 1);
+        }
         // SAFETY: all-zero octets are valid headers and parts (null pointers, zero lengths).
         let mut parts: [libc::iovec; BURST] = unsafe { zeroed() };
         // SAFETY: as above.

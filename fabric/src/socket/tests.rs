@@ -76,7 +76,7 @@ fn a_burst_keeps_its_order_and_every_stamp_its_number() {
     for index in 0..5 {
         burst.next_packet().fill(index);
     }
-    assert!(matches!(burst.send(&prober), (5, None)));
+    assert!(matches!(burst.send(&prober), Sent { taken: 5, retried: false, error: None }));
     let mut batch = ReceiveBatch::new(8, 8);
     assert_eq!(receive(&responder, &mut batch), 5);
     let firsts: Vec<u8> = batch.iter().map(|datagram| datagram.payload[0]).collect();

@@ -1,0 +1,193 @@
+//! What the tests need beside Rust and a C compiler, installed where it is missing: as root by apt, without root
+//! unpacked below `target/tools`. What cannot be had is an error that says so, never a test left out in silence.
+
+use crate::{Failure, command, repo::Repo, say};
+use nix::unistd::Uid;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program that a Debian package holds.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    wanted_for: &'static str,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool { program: "sockperf", package: "sockperf", wanted_for: "the comparison of latencies" },
+    Tool { program: "ip", package: "iproute2", wanted_for: "an interface that goes down mid-run" },
+    Tool {
+        program: "python3",
+        package: "python3",
+        wanted_for: "checks against other implementations",
+    },
+];
+
+/// The Python packages that check our bytes, pinned: an oracle that changes by itself proves nothing.
+const PYTHON_PACKAGES: &[&str] = &["hdrhistogram==0.10.8", "scapy==2.8.0"];
+
+/// Makes everything ready that the rows need.
+///
+/// # Errors
+/// A sentence for each thing that cannot be had.
+pub fn prepare(repo: &Repo) -> Result<(), Failure> {
+    let missing: Vec<&Tool> =
+        TOOLS.iter().filter(|tool| find(repo, tool.program).is_none()).collect();
+    let mut failures = Vec::new();
+    for tool in missing {
+        if let Err(failure) = install(repo, tool) {
+            failures.push(failure.to_string());
+        }
+    }
+    if let Err(failure) = prepare_python(repo) {
+        failures.push(failure.to_string());
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("; "))) }
+}
+
+/// sockperf, wherever it is.
+///
+/// # Errors
+/// When [`prepare`] did not get it.
+pub fn sockperf(repo: &Repo) -> Result<PathBuf, Failure> {
+    find(repo, "sockperf").ok_or_else(|| {
+        Failure::new(
+            "sockperf is missing: apt install sockperf, or run `cargo xtask test` with a network",
+        )
+    })
+}
+
+/// The Python that has the pinned packages.
+pub fn python(repo: &Repo) -> PathBuf {
+    venv(repo).join("bin/python")
+}
+
+fn venv(repo: &Repo) -> PathBuf {
+    tools(repo).join("venv")
+}
+
+fn tools(repo: &Repo) -> PathBuf {
+    repo.target().join("tools")
+}
+
+/// A program on the PATH, where Debian keeps what only root needs, or where we unpacked it.
+fn find(repo: &Repo, program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let unpacked = tools(repo).join("debian");
+    let unpacked = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|below| unpacked.join(below));
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(unpacked)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+fn install(repo: &Repo, tool: &Tool) -> Result<(), Failure> {
+    let package = tool.package;
+    say!("{} is missing ({}): fetching Debian's {package}", tool.program, tool.wanted_for);
+    let done = if Uid::effective().is_root() { by_apt(package) } else { unpack(repo, package) };
+    done.and_then(|()| match find(repo, tool.program) {
+        Some(_) => Ok(()),
+        None => Err(Failure::new(format!("{package} holds no program `{}`", tool.program))),
+    })
+    .map_err(|failure| {
+        let what = format!("{} ({}) cannot be had", tool.program, tool.wanted_for);
+        Failure::because(what, format!("{failure}; install it by hand: apt install {package}"))
+    })
+}
+
+fn by_apt(package: &str) -> Result<(), Failure> {
+    apt_get(&["update", "-q"])?;
+    apt_get(&["install", "-q", "-y", "--no-install-recommends", package])
+}
+
+fn apt_get(arguments: &[&str]) -> Result<(), Failure> {
+    let mut command = Command::new("apt-get");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command::must(command).map(drop)
+}
+
+/// Fetches a package without root and unpacks it below `target/tools/debian`.
+fn unpack(repo: &Repo, package: &str) -> Result<(), Failure> {
+    let (packages, into) = (tools(repo).join("packages"), tools(repo).join("debian"));
+    std::fs::create_dir_all(&packages)
+        .map_err(|error| Failure::because(format!("cannot make {}", packages.display()), error))?;
+    let mut download = Command::new("apt-get");
+    download.args(["download", "-q", package]).current_dir(&packages);
+    command::must(download)?;
+    let mut extract = Command::new("dpkg");
+    extract.arg("-x").arg(fetched(&packages, package)?).arg(&into);
+    command::must(extract).map(drop)
+}
+
+fn fetched(packages: &Path, package: &str) -> Result<PathBuf, Failure> {
+    let files =
+        std::fs::read_dir(packages).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
+    };
+    files
+        .filter(named)
+        .max()
+        .ok_or_else(|| Failure::new(format!("apt-get download left no {package}_*.deb")))
+}
+
+/// A virtual environment with the pinned packages; made again when the list has changed.
+fn prepare_python(repo: &Repo) -> Result<(), Failure> {
+    let stamp = venv(repo).join("packages");
+    let wanted = PYTHON_PACKAGES.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
+        return Ok(());
+    }
+    make_venv(repo)?;
+    let mut install = Command::new(python(repo));
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    install.args(PYTHON_PACKAGES);
+    command::must(install).map_err(|failure| {
+        Failure::because(format!("{} cannot be had", PYTHON_PACKAGES.join(", ")), failure)
+    })?;
+    std::fs::write(&stamp, wanted)
+        .map_err(|error| Failure::because(format!("cannot write {}", stamp.display()), error))
+}
+
+/// Debian's python3 comes without `ensurepip`; then pip itself comes from the package that has it.
+fn make_venv(repo: &Repo) -> Result<(), Failure> {
+    let interpreter = find(repo, "python3").unwrap_or_else(|| "python3".into());
+    let make = || {
+        let mut make = Command::new(&interpreter);
+        make.args(["-m", "venv", "--clear"]).arg(venv(repo));
+        command::run(make)
+    };
+    if make()?.success {
+        return Ok(());
+    }
+    if Uid::effective().is_root() {
+        by_apt("python3-venv")?;
+        if make()?.success {
+            return Ok(());
+        }
+        return Err(Failure::new("python3 -m venv fails even with Debian's python3-venv"));
+    }
+    make_venv_without_ensurepip(repo, &interpreter)
+}
+
+/// Without root: an environment without pip, into which the wheels that Debian's python3-pip-whl ships are linked.
+fn make_venv_without_ensurepip(repo: &Repo, interpreter: &Path) -> Result<(), Failure> {
+    unpack(repo, "python3-pip-whl")?;
+    let mut make = Command::new(interpreter);
+    make.args(["-m", "venv", "--clear", "--without-pip"]).arg(venv(repo));
+    command::must(make)?;
+    let wheels = tools(repo).join("debian/usr/share/python-wheels");
+    let wheel = std::fs::read_dir(&wheels)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("pip-")))
+        .ok_or_else(|| Failure::new("python3-pip-whl holds no wheel of pip"))?;
+    // A wheel is a zip file that Python can run from: pip installs itself.
+    let mut bootstrap = Command::new(python(repo));
+    bootstrap.arg(wheel.join("pip")).args(["install", "--quiet", "--no-index"]).arg(&wheel);
+    command::must(bootstrap).map(drop)
+}
