@@ -1,1 +1,3 @@
-//! Railgauge cli.
+//! Railgauge cli: what the `railgauge` command prints.
+
+pub mod inventory;

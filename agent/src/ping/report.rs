@@ -1,0 +1,293 @@
+//! What `ping` says, as a machine reads it (contract: `railgauge/ping/v1`).
+
+use std::collections::BTreeMap;
+
+use railgauge_core::json::LatencySeries;
+use railgauge_core::quantile::{Blocks, Summary, summarize};
+use railgauge_core::timestamp_source::{StampSource, TimestampSource};
+use serde::Serialize;
+
+use super::{PingRun, Transport, validity};
+
+/// App RTT takes no stamp but the application's own, at its two ends.
+const APP_RTT_SOURCE: TimestampSource = TimestampSource {
+    t1: StampSource::User,
+    t2: StampSource::None,
+    t3: StampSource::None,
+    t4: StampSource::User,
+};
+
+const NO_REPLY: &str = "no reply";
+const NO_STAMPS_IN_STREAM: &str = "tcp: a byte stream has no packets whose departure and arrival could be stamped";
+const NO_SPLIT: &str = "no reply had all four stamps: see errors";
+
+/// The result of one run. Counts as in `railgauge_core::session::Account`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the fields are the contract's, described in docs/schema/ping-v1.json")]
+pub struct PingReport {
+    pub schema: &'static str,
+    pub version: &'static str,
+    pub target: String,
+    pub peer: String,
+    pub started_at: String,
+    pub transport: &'static str,
+    pub memory: &'static str,
+    pub size_bytes: usize,
+    pub interval_ns: u64,
+    pub timeout_ns: u64,
+    pub mode: &'static str,
+    pub timestamp_format: &'static str,
+    pub authenticated: bool,
+    pub scheduled: u64,
+    pub sent: u64,
+    pub skipped: u64,
+    pub send_errors: u64,
+    pub received: u64,
+    pub lost: u64,
+    pub in_flight: u64,
+    pub late_replies: u64,
+    pub duplicate: u64,
+    pub reordered: u64,
+    pub late_starts: u64,
+    pub late_threshold_ns: u64,
+    pub warmup_discarded: u64,
+    pub follow_up_probes: u64,
+    pub invalid_stamps: u64,
+    pub errors: BTreeMap<&'static str, u64>,
+    pub validity: Vec<String>,
+    pub probe_thread: ThreadReport,
+    pub flows: Vec<FlowReport>,
+    pub network_rtt: Option<LatencySeries>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_rtt_reason: Option<&'static str>,
+    pub app_rtt: Option<LatencySeries>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_rtt_reason: Option<&'static str>,
+    pub prober_delay: Option<LatencySeries>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prober_delay_reason: Option<&'static str>,
+    pub responder_delay: Option<LatencySeries>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub responder_delay_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The measuring thread.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "described in docs/schema/ping-v1.json")]
+pub struct ThreadReport {
+    pub cpu: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_reason: Option<String>,
+    pub migrations: u64,
+    pub involuntary_context_switches: u64,
+    pub cpu_time_ns: u64,
+    pub clock_gaps: GapReport,
+    pub late_starts_explained_by_gaps: u64,
+    pub clock_steps_ns: Vec<i64>,
+}
+
+/// Stretches in which the thread stood still.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "described in docs/schema/ping-v1.json")]
+pub struct GapReport {
+    pub count: u64,
+    pub total_ns: u64,
+    pub longest_ns: u64,
+}
+
+/// One flow.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "described in docs/schema/ping-v1.json")]
+pub struct FlowReport {
+    pub source_port: u16,
+    pub packets_sent: u64,
+    pub packets_received: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_rtt: Option<LatencySeries>,
+}
+
+/// The series as judged, for those who print them.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Name, summary and stamps of each series that there is, app RTT last.
+    pub series: Vec<(&'static str, Summary, TimestampSource)>,
+}
+
+impl PingRun {
+    fn timeout_ns(&self) -> u64 {
+        u64::try_from(self.config.timeout.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Summaries of every series that has samples.
+    pub fn judge(&self) -> Judged {
+        let mut series = Vec::new();
+        let mut add = |name, blocks: &Blocks, source| {
+            if blocks.total().samples() > 0 {
+                series.push((name, summarize(blocks, self.timeout_ns()), source));
+            }
+        };
+        if let Some((source, split)) = self.shown_split() {
+            add("network_rtt", &split.network_rtt, *source);
+            add("prober_delay", &split.prober_delay, *source);
+            add("responder_delay", &split.responder_delay, *source);
+        }
+        add("app_rtt", &self.series.app_rtt, APP_RTT_SOURCE);
+        Judged { series }
+    }
+
+    fn shown_split(&self) -> Option<&(TimestampSource, super::series::SplitSeries)> {
+        self.series.main_split().filter(|_| self.config.transport == Transport::Udp)
+    }
+
+    /// Why there is no split, when there is none.
+    fn no_split_reason(&self) -> &'static str {
+        match self.config.transport {
+            Transport::Tcp => NO_STAMPS_IN_STREAM,
+            Transport::Udp if self.end.account.received == 0 => NO_REPLY,
+            Transport::Udp => NO_SPLIT,
+        }
+    }
+
+    /// Why nothing came back, when nothing did: a sentence with the way out.
+    pub fn failure(&self) -> Option<String> {
+        let account = &self.end.account;
+        if account.received > 0 {
+            return None;
+        }
+        let peer = self.peer;
+        let errors = account.errors_by_reason();
+        let has = |reason| errors.contains_key(reason);
+        Some(if has("packet_too_big") {
+            let mtu = self.end.mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string());
+            let headers = if peer.is_ipv4() { 28 } else { 48 };
+            let fits = self.end.mtu.map_or(0, |mtu| mtu.saturating_sub(headers));
+            format!("packets of {} octets do not fit the path to {peer} (MTU {mtu}): use --size {fits} or less", self.size_bytes)
+        } else if has("port_unreachable") {
+            let hint = self.start_hint();
+            format!("no reply: {peer} answers that nobody listens on that port (ICMP port unreachable): {hint}")
+        } else if has("network_unreachable") || has("host_unreachable") || has("host_down") {
+            format!("no reply: {peer} cannot be reached: check the route (`ip route get {}`) and the link", peer.ip())
+        } else if has("not_permitted") {
+            format!("no reply: this host's firewall does not let packets to {peer} out: check nftables or iptables")
+        } else if has("interface_down") {
+            format!("no reply: the interface towards {peer} is down: check `ip link`")
+        } else if has("reply_hmac_wrong") {
+            format!("no valid reply: {peer} answers with another key: give both sides the same --auth-key-file")
+        } else if has("reply_too_short") {
+            format!("no valid reply: what {peer} answers is too short for STAMP in this mode: does one side alone have a key?")
+        } else if has("connection_lost") {
+            format!("no reply: {peer} closed the connection: does it speak the railgauge tcp transport?")
+        } else if account.in_flight > 0 && account.lost == 0 {
+            format!("no reply from {peer} before the run was stopped")
+        } else {
+            let hint = self.start_hint();
+            format!("no reply from {peer} within {:?}: {hint}, and is its UDP port open in every firewall between?", self.config.timeout)
+        })
+    }
+
+    fn start_hint(&self) -> String {
+        let (ip, port) = (self.peer.ip(), self.peer.port());
+        let transport = if self.config.transport == Transport::Tcp { " --transport tcp" } else { "" };
+        format!("is `railgauge reflect{transport}` running on {ip} with port {port}")
+    }
+
+    /// The report.
+    pub fn report(&self) -> PingReport {
+        let account = &self.end.account;
+        let config = &self.config;
+        let judged = self.judge();
+        let named: Vec<_> = judged.series.iter().map(|(name, summary, _)| (*name, summary)).collect();
+        let validity = validity::notes(self, &named);
+        let split = self.shown_split();
+        let json = |blocks: &Blocks, source| self.latency(blocks, source);
+        let network_rtt = split.and_then(|(source, s)| json(&s.network_rtt, source));
+        let prober_delay = split.and_then(|(source, s)| json(&s.prober_delay, source));
+        let responder_delay = split.and_then(|(source, s)| json(&s.responder_delay, source));
+        let app_rtt = json(&self.series.app_rtt, &APP_RTT_SOURCE);
+        let missing = |series: &Option<LatencySeries>, why| series.is_none().then_some(why);
+        let no_split = self.no_split_reason();
+        PingReport {
+            schema: "railgauge/ping/v1",
+            version: crate::VERSION,
+            target: config.target.clone(),
+            peer: self.peer.to_string(),
+            started_at: crate::rfc3339(self.end.started_at),
+            transport: config.transport.as_str(),
+            memory: "host",
+            size_bytes: self.size_bytes,
+            interval_ns: crate::nanos(config.interval),
+            timeout_ns: self.timeout_ns(),
+            mode: config.mode.as_str(),
+            timestamp_format: match config.format {
+                railgauge_core::stamp::TimestampFormat::Ntp => "ntp",
+                railgauge_core::stamp::TimestampFormat::Ptp => "ptp",
+            },
+            authenticated: config.key.is_some(),
+            scheduled: account.scheduled,
+            sent: account.sent,
+            skipped: account.skipped,
+            send_errors: account.send_errors,
+            received: account.received,
+            lost: account.lost,
+            in_flight: account.in_flight,
+            late_replies: account.late_replies,
+            duplicate: account.duplicate,
+            reordered: account.reordered,
+            late_starts: account.late_starts,
+            late_threshold_ns: crate::nanos(super::begin::late_threshold(config.mode)),
+            warmup_discarded: account.warmup_discarded,
+            follow_up_probes: account.follow_up_probes,
+            invalid_stamps: account.invalid_stamps,
+            errors: account.errors_by_reason().clone(),
+            validity,
+            probe_thread: self.thread_report(),
+            flows: self.flow_reports(),
+            network_rtt_reason: missing(&network_rtt, no_split),
+            prober_delay_reason: missing(&prober_delay, no_split),
+            responder_delay_reason: missing(&responder_delay, no_split),
+            app_rtt_reason: missing(&app_rtt, NO_REPLY),
+            network_rtt,
+            app_rtt,
+            prober_delay,
+            responder_delay,
+            error: self.failure(),
+        }
+    }
+
+    /// `None` where nothing came back: losses alone are in the account.
+    fn latency(&self, blocks: &Blocks, source: &TimestampSource) -> Option<LatencySeries> {
+        let total = blocks.total();
+        let summary = summarize(blocks, self.timeout_ns());
+        (total.replies() > 0).then(|| LatencySeries::from_summary(&summary, source, total))
+    }
+
+    fn thread_report(&self) -> ThreadReport {
+        let findings = &self.end.findings;
+        ThreadReport {
+            cpu: self.pinned.as_ref().ok().copied(),
+            cpu_reason: self.pinned.as_ref().err().cloned(),
+            migrations: findings.migrations,
+            involuntary_context_switches: findings.involuntary_context_switches,
+            cpu_time_ns: findings.cpu_ns,
+            clock_gaps: GapReport {
+                count: findings.gaps,
+                total_ns: findings.gaps_total_ns,
+                longest_ns: findings.gaps_longest_ns,
+            },
+            late_starts_explained_by_gaps: findings.late_starts_explained,
+            clock_steps_ns: findings.clock_steps_ns.clone(),
+        }
+    }
+
+    fn flow_reports(&self) -> Vec<FlowReport> {
+        let one = |(index, flow): (usize, &crate::probe_thread::FlowEnd)| FlowReport {
+            source_port: flow.source_port,
+            packets_sent: flow.packets_sent,
+            packets_received: flow.packets_received,
+            app_rtt: self.series.flows.get(index).and_then(|b| self.latency(b, &APP_RTT_SOURCE)),
+        };
+        self.end.flows.iter().enumerate().map(one).collect()
+    }
+}

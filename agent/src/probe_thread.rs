@@ -1,0 +1,409 @@
+//! The probe thread: one pinned thread that sends on schedule, receives, stamps and records (design D5).
+//!
+//! It is never a task of a runtime, and nothing it calls blocks but its own sleep. What it records leaves once a second
+//! through a channel without a bound: one message a second, read by a thread that does nothing else.
+
+mod flow;
+pub mod recording;
+pub mod watch;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use railgauge_core::session::{
+    Account, ConfigError, Outcome, Probe, ProbeSession, SessionConfig, Wake,
+};
+use railgauge_core::stamp::{Reply, ReplyError, RequestTemplate, TimestampFormat};
+use railgauge_core::time::{Monotonic, Wall};
+use railgauge_fabric::clock;
+use railgauge_fabric::socket::{ErrorQueue, ReceiveBatch, Waiter};
+
+use crate::WaitMode;
+use flow::{Flow, FlowEvent};
+pub use flow::{FlowError, FlowOptions};
+use recording::{Recording, WindowReport};
+use watch::{ThreadFindings, ThreadWatch};
+
+/// The longest sleep, so that a request to stop is heard.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
+/// Datagrams read with one call.
+const RECEIVE_BATCH: usize = 32;
+
+/// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
+const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
+
+/// With fewer warm-up probes than this, silence and refusals say too little to give up on the target.
+const ENOUGH_TO_GIVE_UP: u64 = 10;
+
+/// What a run needs.
+pub struct ProbeRun {
+    /// Schedule and account.
+    pub session: SessionConfig,
+    /// The packets.
+    pub template: RequestTemplate,
+    /// The format of their timestamps.
+    pub format: TimestampFormat,
+    /// The sockets, one a flow.
+    pub flows: Vec<FlowOptions>,
+    /// Spin or sleep.
+    pub mode: WaitMode,
+    /// Whether every outcome is kept and handed over at the end.
+    pub keep_outcomes: bool,
+}
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A flow.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    /// The schedule.
+    #[error(transparent)]
+    Session(#[from] ConfigError),
+}
+
+/// What a run leaves behind, beside its windows.
+#[derive(Debug)]
+pub struct ProbeEnd {
+    /// The account.
+    pub account: Account,
+    /// What happened to the thread.
+    pub findings: ThreadFindings,
+    /// Samples kept out of the split because too many kinds of stamps came.
+    pub unrecorded: u64,
+    /// The last path MTU that did not suffice, where the kernel knows it.
+    pub mtu: Option<u32>,
+    /// The flows, in order.
+    pub flows: Vec<FlowEnd>,
+    /// Every outcome, in send order, where asked for.
+    pub outcomes: Vec<Outcome>,
+    /// The first slot that counts.
+    pub first_counted_slot: Monotonic,
+    /// The wall clock at that slot.
+    pub started_at: Wall,
+    /// Whether the run ended itself, because every probe of the warm-up was refused or unanswered and one was refused.
+    pub gave_up: bool,
+    /// Whether the reflector does not know our telemetry TLVs.
+    pub telemetry_unknown: bool,
+}
+
+/// What is known of one flow at the end.
+#[derive(Debug)]
+pub struct FlowEnd {
+    /// Its source port.
+    pub source_port: u16,
+    /// Packets sent, warm-up included.
+    pub packets_sent: u64,
+    /// Packets received, warm-up included.
+    pub packets_received: u64,
+    /// Whether the kernel stamped, or why not.
+    pub kernel_stamps: Result<(), String>,
+    /// The receive buffer granted, in bytes; `None` for a stream.
+    pub receive_buffer_bytes: Option<usize>,
+}
+
+/// A run on its thread.
+pub struct ProbeThread<'a> {
+    session: ProbeSession,
+    template: RequestTemplate,
+    format: TimestampFormat,
+    flows: Vec<Flow>,
+    waiter: Waiter,
+    mode: WaitMode,
+    watch: ThreadWatch,
+    receive: ReceiveBatch,
+    errors: ErrorQueue,
+    errors_due: Monotonic,
+    recording: Recording,
+    outcomes: Option<Vec<Outcome>>,
+    windows: Sender<WindowReport>,
+    stop: &'a AtomicBool,
+    warm: bool,
+    gave_up: bool,
+    telemetry_unknown: bool,
+    mtu: Option<u32>,
+    started_at: Wall,
+}
+
+impl<'a> ProbeThread<'a> {
+    /// Opens the sockets and takes all memory; the first probe is due at once.
+    pub fn open(
+        run: ProbeRun,
+        windows: Sender<WindowReport>,
+        stop: &'a AtomicBool,
+    ) -> Result<Self, StartError> {
+        let length = run.template.len();
+        let open = |options: &FlowOptions| Flow::open(options, length);
+        let flows: Vec<Flow> = run.flows.iter().map(open).collect::<Result<_, _>>()?;
+        let stamped = |flow: &Flow| flow.socket().is_some_and(|s| s.kernel_stamps().is_ok());
+        let transmit_stamps = flows.iter().all(stamped);
+        let flow_count = u16::try_from(flows.len()).unwrap_or(u16::MAX);
+        let kept = usize::try_from(run.session.count).unwrap_or(usize::MAX);
+        let outcomes = run.keep_outcomes.then(|| Vec::with_capacity(kept));
+        let receive = ReceiveBatch::new(RECEIVE_BATCH, length.max(2048));
+        let config = SessionConfig { transmit_stamps, flows: flow_count, ..run.session };
+        let start = clock::monotonic();
+        let session = ProbeSession::new(config, start)?;
+        let first = session.first_counted_slot();
+        let started_at = first.as_nanos().saturating_add_signed(clock::wall_offset());
+        let started_at = Wall::from_unix_nanos(started_at);
+        Ok(Self {
+            recording: Recording::new(first, started_at, flow_count),
+            started_at,
+            session,
+            template: run.template,
+            format: run.format,
+            waiter: Waiter::new(flows.iter().map(Flow::fd)),
+            flows,
+            mode: run.mode,
+            watch: ThreadWatch::begin(),
+            receive,
+            errors: ErrorQueue::default(),
+            errors_due: start,
+            outcomes,
+            windows,
+            stop,
+            warm: config.warmup == 0,
+            gave_up: false,
+            telemetry_unknown: false,
+            mtu: None,
+        })
+    }
+
+    /// Runs to the end of the schedule, or until stopped.
+    pub fn run(mut self) -> ProbeEnd {
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                self.session.stop();
+            }
+            let now = self.watch.now();
+            let wake = self.send_due(now);
+            self.end_of_warm_up();
+            let more = self.settle(now);
+            match wake {
+                Wake::Wait(until) if more => self.look(until),
+                Wake::Wait(until) => self.rest(until),
+                Wake::Done if more => {}
+                Wake::Done | Wake::Send(_) => return self.end(),
+            }
+        }
+    }
+
+    /// Sends everything that is due, in bursts where there is a backlog.
+    fn send_due(&mut self, mut now: Monotonic) -> Wake {
+        loop {
+            let late_before = self.session.account().late_starts;
+            let wake = self.session.poll(now);
+            if self.session.account().late_starts > late_before {
+                self.watch.late_start();
+            }
+            let Wake::Send(probe) = wake else {
+                self.flush_all();
+                return wake;
+            };
+            self.hand_over(probe, now);
+            if self.flows[usize::from(probe.flow)].is_full() {
+                self.flush(usize::from(probe.flow));
+                now = self.watch.now();
+            }
+        }
+    }
+
+    fn hand_over(&mut self, probe: Probe, now: Monotonic) {
+        let packet = self.flows[usize::from(probe.flow)].next_packet(probe.number);
+        #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap (RFC 8762 section 4.2)")]
+        let sequence = probe.number as u32;
+        let t1 = clock::wall();
+        self.template.write(sequence, t1, packet);
+        self.session.sent(probe, now, t1, self.format.encode(t1));
+    }
+
+    fn flush_all(&mut self) {
+        for flow in 0..self.flows.len() {
+            if self.flows[flow].has_unflushed() {
+                self.flush(flow);
+            }
+        }
+    }
+
+    /// Sends, then takes the stamps: on most devices they are there when the call returns.
+    fn flush(&mut self, flow: usize) {
+        let Self { session, flows, errors, mtu, .. } = self;
+        let mut on = |event: FlowEvent<'_>| report(session, mtu, &event);
+        flows[flow].flush(errors, &mut on);
+        if flows[flow].awaits_stamps() {
+            flows[flow].drain_errors(errors, &mut on);
+        }
+        self.watch.now();
+    }
+
+    /// Sleeps or spins until `until` or until a packet came, and takes what came.
+    fn rest(&mut self, until: Monotonic) {
+        match self.mode {
+            WaitMode::BusyPoll => self.look(until),
+            WaitMode::Sleep => self.sleep(until),
+        }
+    }
+
+    /// Looks at every flow once, without waiting.
+    fn look(&mut self, until: Monotonic) {
+        let now = self.watch.now();
+        if now < until {
+            self.watch.caught_up();
+        }
+        let look_at_errors = now >= self.errors_due;
+        if look_at_errors {
+            self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
+        }
+        for flow in 0..self.flows.len() {
+            self.take_packets(flow);
+            if look_at_errors || self.flows[flow].awaits_stamps() {
+                self.take_errors(flow);
+            }
+        }
+    }
+
+    fn sleep(&mut self, until: Monotonic) {
+        let now = self.watch.now();
+        let timeout = until.saturating_since(now).min(LONGEST_SLEEP);
+        if timeout > Duration::ZERO {
+            self.watch.caught_up();
+        }
+        if self.waiter.wait(timeout).is_err() {
+            self.session.error("wait_failed", 1);
+        }
+        self.watch.woken(now.saturating_add(timeout));
+        for flow in 0..self.flows.len() {
+            let ready = self.waiter.readiness(flow);
+            if ready.error {
+                self.take_errors(flow);
+            }
+            if ready.readable {
+                self.take_packets(flow);
+            }
+        }
+    }
+
+    fn take_errors(&mut self, flow: usize) {
+        let Self { session, flows, errors, mtu, .. } = self;
+        flows[flow].drain_errors(errors, |event| report(session, mtu, &event));
+    }
+
+    fn take_packets(&mut self, flow: usize) {
+        let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
+        flows[flow].receive(receive, errors, |event| match event {
+            FlowEvent::Packet { bytes, stamp } => {
+                // Wall clock first: app RTT then ends after t4, whichever clock took it.
+                let t4 = flow::arrival(stamp);
+                let at = clock::monotonic();
+                match template.parse_reply(bytes) {
+                    Ok(reply) => {
+                        trouble(session, telemetry_unknown, &reply);
+                        session.received(&reply, at, t4);
+                    }
+                    Err(e) => session.error(reply_reason(e), 1),
+                }
+            }
+            other => report(session, mtu, &other),
+        });
+    }
+
+    /// Records what is finished; returns whether more waits.
+    fn settle(&mut self, now: Monotonic) -> bool {
+        let Self { session, recording, windows, outcomes, watch, .. } = self;
+        session.settle(now, |outcome| {
+            recording.record(&outcome, |window| {
+                watch.look_at_clock();
+                // The reader lives as long as the run; if it is gone, nobody wants the windows.
+                let _ = windows.send(window);
+            });
+            if let Some(kept) = outcomes {
+                kept.push(outcome);
+            }
+        })
+    }
+
+    /// When the first probe that counts has left: begins to watch anew, or gives up on a target that refuses.
+    fn end_of_warm_up(&mut self) {
+        let account = self.session.account();
+        if self.warm || account.scheduled == 0 {
+            return;
+        }
+        self.warm = true;
+        self.watch.restart();
+        let silent = self.flows.iter().all(|flow| flow.counts.1 == 0);
+        let refusals = ["port_unreachable", "host_unreachable", "network_unreachable", "packet_too_big"];
+        let refused = refusals.iter().any(|r| account.errors_by_reason().contains_key(r));
+        if silent && refused && account.warmup_discarded >= ENOUGH_TO_GIVE_UP {
+            self.gave_up = true;
+            self.session.stop();
+        }
+    }
+
+    fn end(mut self) -> ProbeEnd {
+        let _ = self.windows.send(self.recording.drain());
+        ProbeEnd {
+            account: self.session.account().clone(),
+            findings: self.watch.findings(),
+            unrecorded: self.recording.unrecorded,
+            mtu: self.mtu.or_else(|| self.flows.first()?.socket()?.path_mtu()),
+            flows: self.flows.iter().map(FlowEnd::of).collect(),
+            outcomes: self.outcomes.unwrap_or_default(),
+            first_counted_slot: self.session.first_counted_slot(),
+            started_at: self.started_at,
+            gave_up: self.gave_up,
+            telemetry_unknown: self.telemetry_unknown,
+        }
+    }
+}
+
+impl FlowEnd {
+    fn of(flow: &Flow) -> Self {
+        let socket = flow.socket();
+        let no_stamps = || Err("a byte stream has no packets to stamp".to_owned());
+        Self {
+            source_port: flow.source_port(),
+            packets_sent: flow.counts.0,
+            packets_received: flow.counts.1,
+            kernel_stamps: socket
+                .map_or_else(no_stamps, |s| s.kernel_stamps().map_err(ToOwned::to_owned)),
+            receive_buffer_bytes: socket.map(|s| s.receive_buffer_bytes()),
+        }
+    }
+}
+
+/// Tells the session what a flow reports.
+fn report(session: &mut ProbeSession, mtu: &mut Option<u32>, event: &FlowEvent<'_>) {
+    match *event {
+        FlowEvent::Transmitted { number, stamp, source } => {
+            session.transmitted(number, stamp, source);
+        }
+        FlowEvent::Refused { number, reason } => session.refused(number, reason),
+        FlowEvent::Error { reason, count } => session.error(reason, count),
+        FlowEvent::TooBig { mtu: limit } => *mtu = limit,
+        FlowEvent::Packet { .. } => {}
+    }
+}
+
+fn trouble(session: &mut ProbeSession, telemetry_unknown: &mut bool, reply: &Reply) {
+    *telemetry_unknown |= reply.trouble.unrecognized;
+    for (is_so, reason) in [
+        (reply.trouble.malformed, "reply_tlv_malformed"),
+        (reply.trouble.integrity, "request_tlv_altered"),
+        (reply.trouble.hmac_tlv_failed, "reply_tlv_hmac_wrong"),
+    ] {
+        if is_so {
+            session.error(reason, 1);
+        }
+    }
+}
+
+const fn reply_reason(error: ReplyError) -> &'static str {
+    match error {
+        ReplyError::TooShort { .. } => "reply_too_short",
+        ReplyError::BadHmac => "reply_hmac_wrong",
+        ReplyError::OtherSession { .. } => "reply_other_session",
+    }
+}

@@ -1,0 +1,287 @@
+//! One flow: a socket of its own, so a source port of its own, so an ECMP path of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use railgauge_core::time::Wall;
+use railgauge_core::timestamp_source::StampSource;
+use railgauge_fabric::clock;
+use railgauge_fabric::socket::tcp::PacketStream;
+use railgauge_fabric::socket::{
+    BURST, ErrorQueue, OpenError, QueuedError, ReceiveBatch, SendBatch, UdpOptions, UdpSocket,
+    send_reason,
+};
+
+/// How many sends may await their stamp: those of one burst and more, a power of two.
+const NUMBERS: usize = 1024;
+
+/// What carries a flow.
+#[derive(Clone, Copy, Debug)]
+pub enum FlowOptions {
+    /// Datagrams.
+    Udp(UdpOptions),
+    /// A connection.
+    Tcp {
+        /// Where to.
+        peer: SocketAddr,
+        /// How long connecting may take.
+        timeout: Duration,
+    },
+}
+
+/// Why a flow could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// No socket.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Nobody there, or nobody listening.
+    #[error("cannot connect to {peer} by TCP: is `railgauge reflect --transport tcp` running there, and is the port open?")]
+    Connect {
+        /// Where to.
+        peer: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+enum Link {
+    Udp { socket: UdpSocket, batch: SendBatch },
+    Tcp { stream: PacketStream, packet: Box<[u8]>, failed: bool },
+}
+
+/// Something a flow reports.
+pub enum FlowEvent<'a> {
+    /// Probe `number` left.
+    Transmitted { number: u64, stamp: Wall, source: StampSource },
+    /// The kernel would not take probe `number`.
+    Refused { number: u64, reason: &'static str },
+    /// Something else went wrong, so many times.
+    Error { reason: &'static str, count: u64 },
+    /// A datagram did not fit the path.
+    TooBig { mtu: Option<u32> },
+    /// A packet came.
+    Packet { bytes: &'a [u8], stamp: Option<(Wall, StampSource)> },
+}
+
+/// A flow's socket and the numbers of what it sent.
+pub struct Flow {
+    link: Link,
+    handed: Vec<u64>,
+    /// The number that the kernel gives to the next send's stamp.
+    next_stamp: u32,
+    probe_of_stamp: Box<[(u32, u64)]>,
+    stamps_due: u32,
+    dropped: Option<u32>,
+    /// Packets sent and received, warm-up included.
+    pub counts: (u64, u64),
+}
+
+impl Flow {
+    pub fn open(options: &FlowOptions, packet_bytes: usize) -> Result<Self, FlowError> {
+        let link = match options {
+            FlowOptions::Udp(options) => {
+                let socket = UdpSocket::open(options)?;
+                Link::Udp { socket, batch: SendBatch::new(packet_bytes) }
+            }
+            &FlowOptions::Tcp { peer, timeout } => {
+                let connect = |source| FlowError::Connect { peer, source };
+                let stream = PacketStream::connect(peer, timeout).map_err(connect)?;
+                Link::Tcp { stream, packet: vec![0; packet_bytes].into(), failed: false }
+            }
+        };
+        Ok(Self {
+            link,
+            handed: Vec::with_capacity(BURST),
+            next_stamp: 0,
+            probe_of_stamp: vec![(0, u64::MAX); NUMBERS].into(),
+            stamps_due: 0,
+            dropped: None,
+            counts: (0, 0),
+        })
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        match &self.link {
+            Link::Udp { socket, .. } => socket.as_fd(),
+            Link::Tcp { stream, .. } => stream.as_fd(),
+        }
+    }
+
+    /// The datagram socket, where there is one.
+    pub const fn socket(&self) -> Option<&UdpSocket> {
+        match &self.link {
+            Link::Udp { socket, .. } => Some(socket),
+            Link::Tcp { .. } => None,
+        }
+    }
+
+    pub fn source_port(&self) -> u16 {
+        match &self.link {
+            Link::Udp { socket, .. } => socket.local_addr().port(),
+            Link::Tcp { stream, .. } => stream.local_addr().map_or(0, |addr| addr.port()),
+        }
+    }
+
+    /// The bytes of the next packet, for probe `number`; sent by [`flush`](Self::flush).
+    pub fn next_packet(&mut self, number: u64) -> &mut [u8] {
+        self.handed.push(number);
+        match &mut self.link {
+            Link::Udp { batch, .. } => batch.next_packet(),
+            Link::Tcp { packet, .. } => packet,
+        }
+    }
+
+    /// Whether what was handed over must be flushed before the next packet.
+    pub fn is_full(&self) -> bool {
+        match &self.link {
+            Link::Udp { batch, .. } => batch.is_full(),
+            Link::Tcp { .. } => !self.handed.is_empty(),
+        }
+    }
+
+    pub fn has_unflushed(&self) -> bool {
+        !self.handed.is_empty()
+    }
+
+    /// Whether departures have not been stamped yet.
+    pub const fn awaits_stamps(&self) -> bool {
+        self.stamps_due > 0
+    }
+
+    /// Sends what was handed over.
+    pub fn flush(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
+        match &self.link {
+            Link::Udp { .. } => self.flush_datagrams(errors, &mut on),
+            Link::Tcp { .. } => self.flush_stream(&mut on),
+        }
+    }
+
+    fn flush_datagrams(&mut self, errors: &mut ErrorQueue, on: &mut impl FnMut(FlowEvent<'_>)) {
+        let Link::Udp { socket, batch } = &mut self.link else { return };
+        let sent = batch.send(socket);
+        let stamped = socket.kernel_stamps().is_ok() && !sent.retried;
+        for &number in &self.handed[..sent.taken] {
+            let at = self.next_stamp as usize % NUMBERS;
+            self.probe_of_stamp[at] = (self.next_stamp, number);
+            self.next_stamp = self.next_stamp.wrapping_add(1);
+            self.stamps_due += u32::from(stamped);
+        }
+        self.counts.0 += sent.taken as u64;
+        if sent.retried {
+            self.probe_of_stamp.fill((0, u64::MAX));
+        }
+        let refused: Vec<u64> = self.handed.drain(sent.taken..).collect();
+        self.handed.clear();
+        if sent.retried || sent.error.is_some() {
+            self.after_refusal(errors, on);
+        }
+        let reason = sent.error.as_ref().map_or("other", send_reason);
+        for number in refused {
+            on(FlowEvent::Refused { number, reason });
+        }
+    }
+
+    /// After a refused or repeated send the kernel's numbering of stamps is unknown: take what is queued, then begin anew.
+    fn after_refusal(&mut self, errors: &mut ErrorQueue, on: &mut impl FnMut(FlowEvent<'_>)) {
+        self.drain_errors(errors, &mut *on);
+        let Link::Udp { socket, .. } = &self.link else { return };
+        if socket.kernel_stamps().is_err() {
+            return;
+        }
+        if socket.restart_transmit_numbering().is_err() {
+            on(FlowEvent::Error { reason: "stamp_numbering_lost", count: 1 });
+        }
+        self.next_stamp = 0;
+        self.stamps_due = 0;
+        self.probe_of_stamp.fill((0, u64::MAX));
+    }
+
+    fn flush_stream(&mut self, on: &mut impl FnMut(FlowEvent<'_>)) {
+        let Link::Tcp { stream, packet, failed } = &mut self.link else { return };
+        for number in self.handed.drain(..) {
+            let result = if *failed { Err(io::ErrorKind::NotConnected.into()) } else { stream.send(packet) };
+            match result {
+                Ok(()) => self.counts.0 += 1,
+                Err(error) => {
+                    let reason = match error.kind() {
+                        io::ErrorKind::WouldBlock => "send_queue_full",
+                        _ => "connection_lost",
+                    };
+                    on(FlowEvent::Refused { number, reason });
+                }
+            }
+        }
+    }
+
+    /// Reads the error queue: stamps of departures, and refusals that came back.
+    pub fn drain_errors(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
+        let Link::Udp { socket, .. } = &self.link else { return };
+        let (table, due) = (&self.probe_of_stamp, &mut self.stamps_due);
+        let drained = errors.drain(socket, |entry| match entry {
+            QueuedError::Transmitted { number, stamp, source } => {
+                *due = due.saturating_sub(1);
+                let (key, probe) = table[number as usize % NUMBERS];
+                if key == number && probe != u64::MAX {
+                    on(FlowEvent::Transmitted { number: probe, stamp, source });
+                }
+            }
+            QueuedError::Refused { reason, mtu } => {
+                on(FlowEvent::Error { reason, count: 1 });
+                if mtu.is_some() {
+                    on(FlowEvent::TooBig { mtu });
+                }
+            }
+        });
+        if drained.is_err() {
+            on(FlowEvent::Error { reason: "error_queue_unreadable", count: 1 });
+        }
+    }
+
+    /// Reads what has arrived; returns whether there may be more at once.
+    pub fn receive(
+        &mut self,
+        batch: &mut ReceiveBatch,
+        errors: &mut ErrorQueue,
+        mut on: impl FnMut(FlowEvent<'_>),
+    ) {
+        match &mut self.link {
+            Link::Udp { socket, .. } => {
+                if socket.receive(batch).is_err() {
+                    // A refusal is pending; reading the error queue clears it and says what it was.
+                    return self.drain_errors(errors, on);
+                }
+                for datagram in batch.iter() {
+                    let dropped = datagram.dropped_so_far.unwrap_or(0);
+                    let before = self.dropped.replace(dropped).unwrap_or(0);
+                    if dropped != before {
+                        let count = u64::from(dropped.wrapping_sub(before));
+                        on(FlowEvent::Error { reason: "receive_buffer_overflow", count });
+                    }
+                    self.counts.1 += 1;
+                    on(FlowEvent::Packet { bytes: datagram.payload, stamp: datagram.stamp });
+                }
+            }
+            Link::Tcp { stream, failed, .. } if !*failed => {
+                let received = &mut self.counts.1;
+                let result = stream.receive(|bytes| {
+                    *received += 1;
+                    on(FlowEvent::Packet { bytes, stamp: None });
+                });
+                let flushed = stream.flush();
+                if result.is_err() || flushed.is_err() {
+                    *failed = true;
+                    on(FlowEvent::Error { reason: "connection_lost", count: 1 });
+                }
+            }
+            Link::Tcp { .. } => {}
+        }
+    }
+}
+
+/// The arrival stamp of a packet, taken here where the kernel gave none.
+pub fn arrival(stamp: Option<(Wall, StampSource)>) -> (Wall, StampSource) {
+    stamp.unwrap_or_else(|| (clock::wall(), StampSource::User))
+}

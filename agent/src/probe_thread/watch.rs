@@ -1,0 +1,132 @@
+//! What happened to the measuring thread itself: without it, nobody can tell the path's tail from the prober's.
+
+use std::time::Duration;
+
+use railgauge_core::time::Monotonic;
+use railgauge_fabric::{clock, thread};
+
+/// A stretch between two readings of the clock in the loop, with at most one system call in it, that took longer than
+/// this is a gap: the calls take 0.2 to 5 us, so ten times that means the thread was not running, or the kernel was
+/// doing something else in its place.
+pub const GAP_THRESHOLD: Duration = Duration::from_micros(50);
+
+/// In sleep mode a wake-up this much late is a gap; earlier ones are the scheduler's ordinary work.
+const OVERSLEPT: Duration = Duration::from_millis(1);
+
+/// NTP may slew the clocks against each other by 500 ppm, 0.5 ms in a second; more between two looks is a step.
+const STEP: u64 = 1_000_000;
+
+/// Gaps, migrations and clock steps, gathered as the loop runs.
+#[derive(Debug)]
+pub struct ThreadWatch {
+    last: Monotonic,
+    cpu: Option<u32>,
+    wall_offset: i64,
+    usage_at_start: thread::ThreadUsage,
+    /// A gap has happened and the schedule has not been caught up with since.
+    behind_since_gap: bool,
+    findings: ThreadFindings,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadFindings {
+    /// Times the thread was seen on another processor than before.
+    pub migrations: u64,
+    /// Times it was taken off the processor while it wanted to run.
+    pub involuntary_context_switches: u64,
+    /// Processor time it used, ns.
+    pub cpu_ns: u64,
+    /// Gaps.
+    pub gaps: u64,
+    /// Their lengths added up, ns.
+    pub gaps_total_ns: u64,
+    /// The longest, ns.
+    pub gaps_longest_ns: u64,
+    /// Late starts while behind because of a gap.
+    pub late_starts_explained: u64,
+    /// Steps of `CLOCK_REALTIME`, ns each, at most 16 kept.
+    pub clock_steps_ns: Vec<i64>,
+}
+
+impl ThreadWatch {
+    /// Begins watching the calling thread.
+    pub fn begin() -> Self {
+        Self {
+            last: clock::monotonic(),
+            cpu: thread::current_cpu(),
+            wall_offset: clock::wall_offset(),
+            usage_at_start: thread::usage().unwrap_or_default(),
+            behind_since_gap: false,
+            findings: ThreadFindings::default(),
+        }
+    }
+
+    /// Reads the clock, and counts a gap when too much time has passed since the last reading.
+    pub fn now(&mut self) -> Monotonic {
+        let now = clock::monotonic();
+        self.reading(now, GAP_THRESHOLD, self.last);
+        now
+    }
+
+    /// As [`now`](Self::now), after a sleep that should have ended by `due`.
+    pub fn woken(&mut self, due: Monotonic) -> Monotonic {
+        let now = clock::monotonic();
+        self.reading(now, OVERSLEPT, due.max(self.last));
+        now
+    }
+
+    fn reading(&mut self, now: Monotonic, threshold: Duration, since: Monotonic) {
+        let gap = now.saturating_since(since);
+        self.last = now;
+        if gap > threshold {
+            let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
+            self.findings.gaps += 1;
+            self.findings.gaps_total_ns += gap;
+            self.findings.gaps_longest_ns = self.findings.gaps_longest_ns.max(gap);
+            self.behind_since_gap = true;
+        }
+        let cpu = thread::current_cpu();
+        self.findings.migrations += u64::from(cpu != self.cpu);
+        self.cpu = cpu;
+    }
+
+    /// The loop has nothing overdue.
+    pub const fn caught_up(&mut self) {
+        self.behind_since_gap = false;
+    }
+
+    /// A probe started late.
+    pub fn late_start(&mut self) {
+        self.findings.late_starts_explained += u64::from(self.behind_since_gap);
+    }
+
+    /// Looks whether the wall clock was stepped since the last look; to be called about once a second.
+    pub fn look_at_clock(&mut self) {
+        let offset = clock::wall_offset();
+        let step = offset.wrapping_sub(self.wall_offset);
+        self.wall_offset = offset;
+        if step.unsigned_abs() > STEP && self.findings.clock_steps_ns.len() < 16 {
+            self.findings.clock_steps_ns.push(step);
+        }
+        self.last = clock::monotonic();
+    }
+
+    /// Warm-up is over: what was found so far does not count.
+    pub fn restart(&mut self) {
+        *self = Self { cpu: self.cpu, ..Self::begin() };
+    }
+
+    /// What was found since the beginning.
+    pub fn findings(&self) -> ThreadFindings {
+        let mut findings = self.findings.clone();
+        if let Ok(usage) = thread::usage() {
+            let before = self.usage_at_start;
+            findings.cpu_ns = usage.cpu_ns.saturating_sub(before.cpu_ns);
+            findings.involuntary_context_switches = usage
+                .involuntary_context_switches
+                .saturating_sub(before.involuntary_context_switches);
+        }
+        findings
+    }
+}

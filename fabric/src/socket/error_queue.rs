@@ -1,0 +1,95 @@
+//! The error queue: departure stamps, and ICMP errors that came back.
+
+use std::io;
+
+use railgauge_core::time::Wall;
+use railgauge_core::timestamp_source::StampSource;
+
+use super::UdpSocket;
+use super::batch::ReceiveBatch;
+
+/// Stamps of one burst of sends, read with one call; more stay queued for the next.
+const BATCH: usize = 32;
+
+/// One entry of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueuedError {
+    /// The send with this number (counted from 0 by the kernel) left at this time.
+    Transmitted {
+        /// The number of the send on this socket.
+        number: u32,
+        /// When it left.
+        stamp: Wall,
+        /// Who says so.
+        source: StampSource,
+    },
+    /// A datagram was refused on its way or by its destination.
+    Refused {
+        /// The reason as it is counted.
+        reason: &'static str,
+        /// The MTU that did not suffice, for `packet_too_big`.
+        mtu: Option<u32>,
+    },
+}
+
+/// Buffers for reading the queue, allocated once.
+pub struct ErrorQueue {
+    batch: ReceiveBatch,
+}
+
+impl Default for ErrorQueue {
+    fn default() -> Self {
+        // Stamps come without payload; of a refused datagram its beginning is enough.
+        Self { batch: ReceiveBatch::new(BATCH, 64) }
+    }
+}
+
+impl ErrorQueue {
+    /// Hands every queued entry to `sink`; returns how many there were.
+    pub fn drain(
+        &mut self,
+        socket: &UdpSocket,
+        mut sink: impl FnMut(QueuedError),
+    ) -> io::Result<usize> {
+        let mut total = 0;
+        loop {
+            let count = self.batch.fill(socket, libc::MSG_ERRQUEUE)?;
+            (0..count).filter_map(|index| self.entry(index)).for_each(&mut sink);
+            total += count;
+            if count < BATCH {
+                return Ok(total);
+            }
+        }
+    }
+
+    fn entry(&self, index: usize) -> Option<QueuedError> {
+        let control = self.batch.error_of(index);
+        let error = control.error?;
+        if error.ee_origin == libc::SO_EE_ORIGIN_TIMESTAMPING {
+            let (stamp, source) = control.stamp?;
+            return Some(QueuedError::Transmitted { number: error.ee_data, stamp, source });
+        }
+        let errno = i32::try_from(error.ee_errno).unwrap_or(0);
+        let mtu = (errno == libc::EMSGSIZE).then_some(error.ee_info);
+        Some(QueuedError::Refused { reason: refusal(errno), mtu })
+    }
+}
+
+/// The kernel has already turned ICMP and ICMPv6 types into errno values (icmp(7)).
+pub(super) const fn refusal(errno: i32) -> &'static str {
+    match errno {
+        libc::ECONNREFUSED => "port_unreachable",
+        libc::EHOSTUNREACH => "host_unreachable",
+        libc::ENETUNREACH => "network_unreachable",
+        libc::EMSGSIZE => "packet_too_big",
+        libc::EACCES | libc::EPERM => "not_permitted",
+        libc::ENOBUFS | libc::ENOMEM => "no_buffer_space",
+        libc::EAGAIN => "send_queue_full",
+        libc::ENETDOWN | libc::ENODEV | libc::ENXIO | libc::EADDRNOTAVAIL => "interface_down",
+        libc::EINVAL => "invalid_argument",
+        libc::EHOSTDOWN => "host_down",
+        libc::EPROTO => "protocol_error",
+        libc::ENOPROTOOPT => "protocol_unreachable",
+        _ => "other",
+    }
+}
