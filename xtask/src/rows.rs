@@ -93,7 +93,6 @@ pub const WAITING: &[(&str, &str)] = &[
     ("cpu", "railgauge ping and reflect"),
     ("capacity", "railgauge ping and reflect"),
     ("recording", "recording_cost"),
-    ("fuzz", "testbed/fuzz"),
 ];
 
 /// What the row waits for, if it does.
