@@ -44,6 +44,9 @@ pub struct Received {
     pub t2: Wall,
     /// Who took that stamp.
     pub t2_source: StampSource,
+    /// Who will take the true transmit stamp of this reply ([`Reflector::transmitted`]); `User` when nobody will, and
+    /// the t3 in the reply is the last word.
+    pub t3_source: StampSource,
     /// TTL or Hop Limit it arrived with, when the socket tells.
     pub ttl: Option<u8>,
 }

@@ -145,7 +145,7 @@ fn placement(config: &PingConfig) -> Result<Placement, PingError> {
     }
     let Some(device) = &config.device else { return Ok(Placement::Here) };
     let unknown = |why: String| PingError::Device { device: device.clone(), why };
-    let roots = Roots::system();
+    let roots = Roots::default();
     let node = inventory::numa_node_of_device(&roots, device).map_err(|e| unknown(e.to_string()))?;
     let cpus = inventory::cpus_of_numa_node(&roots, node).map_err(|e| unknown(e.to_string()))?;
     Ok(Placement::OneOf(cpus.into_iter().filter_map(|cpu| usize::try_from(cpu).ok()).collect()))

@@ -9,6 +9,7 @@ use crate::stamp::layout::{HMAC_COVERED, Layout, get, put};
 use crate::stamp::tlv::{self, Protection, Step, Tlv};
 use crate::stamp::{ErrorEstimate, Key, TimestampFormat};
 use crate::time::Wall;
+use crate::timestamp_source::StampSource;
 
 /// Session-Sender TTL when the socket does not tell: "MUST be set to 255" (RFC 5357 section 4.2.1).
 const UNKNOWN_TTL: u8 = 255;
@@ -180,7 +181,7 @@ impl TlvWriter<'_, '_> {
                             }
                             self.write_follow_up(found, told);
                         }
-                        tlv::STAMP_SOURCES => self.write_sources(found, told),
+                        tlv::STAMP_SOURCES => self.write_sources(found),
                         _ => {}
                     }
                     at = found.end();
@@ -222,10 +223,12 @@ impl TlvWriter<'_, '_> {
         }
     }
 
-    fn write_sources(&mut self, found: Tlv, told: Option<Departure>) {
+    /// A true t3 is promised only to a sender that asked for it, so that nobody waits in vain.
+    fn write_sources(&mut self, found: Tlv) {
         let codes = found.value_at() + tlv::STAMP_SOURCES_MAGIC.len();
-        let t3 = told.map_or(0, |departure| tlv::source_code(departure.source));
-        put(self.area, codes, [tlv::source_code(self.composer.rx.t2_source), t3]);
+        let rx = self.composer.rx;
+        let t3 = if self.asked { rx.t3_source } else { StampSource::User };
+        put(self.area, codes, [tlv::source_code(rx.t2_source), tlv::source_code(t3)]);
     }
 
     /// Signs what stands before the HMAC TLV, with our own sequence number (RFC 8972 section 4.8).

@@ -21,7 +21,12 @@ fn from(port: u16) -> SocketAddr {
 }
 
 fn rx() -> Received {
-    Received { t2: wall(T2), t2_source: StampSource::Kernel, ttl: Some(63) }
+    Received {
+        t2: wall(T2),
+        t2_source: StampSource::Kernel,
+        t3_source: StampSource::Kernel,
+        ttl: Some(63),
+    }
 }
 
 fn template(config: SenderConfig) -> RequestTemplate {
@@ -79,7 +84,7 @@ fn a_reply_tells_what_the_reflector_saw() {
                     ssid: 77,
                     sender_ttl: 63,
                     follow_up: None,
-                    sources: Some((StampSource::Kernel, StampSource::Unknown)),
+                    sources: Some((StampSource::Kernel, StampSource::Kernel)),
                     trouble: Default::default(),
                 }
             );
@@ -111,8 +116,8 @@ fn true_transmit_times_follow_in_order_one_a_reply() {
             method: 1,
         });
         assert_eq!(reply.follow_up, expected, "reply {seq}");
-        let t3_source = if seq < 3 { StampSource::Hardware } else { StampSource::Unknown };
-        assert_eq!(reply.sources, Some((StampSource::Kernel, t3_source)));
+        let promised = Some((StampSource::Kernel, StampSource::Kernel));
+        assert_eq!(reply.sources, promised, "the true t3 of this very reply is to follow");
     }
     assert_eq!(reflector.counters().follow_ups_sent, 3);
 }
@@ -251,7 +256,8 @@ fn work_stops_at_a_malformed_tlv_and_the_rest_goes_back_as_it_came() {
 #[test]
 fn experiments_of_others_with_our_type_are_unknown() {
     let ours = [0x80, tlv::STAMP_SOURCES, 0, 4, b'R', b'G', 0, 0];
-    assert_eq!(reflected(&ours), [0, tlv::STAMP_SOURCES, 0, 4, b'R', b'G', 3, 0]);
+    let user = tlv::source_code(StampSource::User);
+    assert_eq!(reflected(&ours), [0, tlv::STAMP_SOURCES, 0, 4, b'R', b'G', 3, user], "nobody asked for a true t3");
     let foreign = [0x80, tlv::STAMP_SOURCES, 0, 4, b'X', b'G', 9, 9];
     assert_eq!(reflected(&foreign), foreign);
     let longer = [0x80, tlv::STAMP_SOURCES, 0, 5, b'R', b'G', 0, 0, 0];

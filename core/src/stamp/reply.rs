@@ -29,7 +29,8 @@ pub struct Reply {
     pub sender_ttl: u8,
     /// When an earlier reply of this session truly left.
     pub follow_up: Option<FollowUp>,
-    /// Sources of this reply's t2 and of the follow-up's t3, from our own reflectors only.
+    /// Sources of this reply's t2 and of its true t3, from our own reflectors only. `User` as the second says that the t3
+    /// above is the last word; anything else that a true one follows.
     pub sources: Option<(StampSource, StampSource)>,
     /// What is wrong with the TLVs. None of it makes the base packet less true.
     pub trouble: TlvTrouble,

@@ -1,0 +1,137 @@
+//! `railgauge reflect`: answers probes, without a coordinator.
+
+mod datagrams;
+pub mod report;
+mod streams;
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use railgauge_core::reflector::{Reflector, ReflectorConfig};
+use railgauge_core::stamp::Key;
+use railgauge_fabric::socket::OpenError;
+use railgauge_fabric::thread::PinError;
+
+use crate::WaitMode;
+use crate::ping::Transport;
+pub use report::ReflectReport;
+
+/// How long the responder sleeps at most, so that a request to stop is heard.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
+/// How to answer.
+#[derive(Clone, Debug)]
+pub struct ReflectConfig {
+    /// What carries the probes.
+    pub transport: Transport,
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// Spin or sleep.
+    pub mode: WaitMode,
+    /// The processor for the responder thread.
+    pub cpu: Option<usize>,
+    /// Replies per second and source address; `None` for no bound.
+    pub max_rate: Option<NonZeroU32>,
+    /// With keys, only authenticated requests are answered.
+    pub keys: Vec<Key>,
+}
+
+/// Why a reflector cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ReflectError {
+    /// A socket.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A listening TCP socket.
+    #[error("cannot listen on {listen} by TCP: choose another address or port (`ss -tlnp` shows who has it)")]
+    Listen {
+        /// Where.
+        listen: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The processor.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The thread could not be made.
+    #[error("cannot start the responder thread")]
+    Thread(#[source] io::Error),
+    /// Waiting failed: the sockets are of no further use.
+    #[error("cannot wait for requests")]
+    Wait(#[source] io::Error),
+}
+
+impl ReflectError {
+    /// Whether what was typed is wrong (exit code 2), as against the world (3).
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Pin(_))
+    }
+}
+
+/// One address the reflector answers on.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The address, with the port that the kernel chose where it was 0.
+    pub local: SocketAddr,
+    /// Whether the kernel stamps there, or why not.
+    pub kernel_stamps: Result<(), String>,
+}
+
+/// A reflector whose sockets are open.
+pub struct Responder {
+    config: ReflectConfig,
+    sockets: Sockets,
+}
+
+enum Sockets {
+    Udp(Vec<railgauge_fabric::socket::UdpSocket>),
+    Tcp(Vec<std::net::TcpListener>),
+}
+
+impl Responder {
+    /// Opens the sockets.
+    pub fn open(config: ReflectConfig) -> Result<Self, ReflectError> {
+        let sockets = match config.transport {
+            Transport::Udp => Sockets::Udp(datagrams::open(&config)?),
+            Transport::Tcp => Sockets::Tcp(streams::open(&config)?),
+        };
+        Ok(Self { config, sockets })
+    }
+
+    /// Where it listens.
+    pub fn listening(&self) -> Vec<Listening> {
+        match &self.sockets {
+            Sockets::Udp(sockets) => sockets.iter().map(datagrams::listening).collect(),
+            Sockets::Tcp(listeners) => listeners.iter().filter_map(streams::listening).collect(),
+        }
+    }
+
+    /// Answers until `stop` is set.
+    pub fn run(self, stop: &AtomicBool) -> Result<ReflectReport, ReflectError> {
+        let reflector = Reflector::new(ReflectorConfig {
+            keys: self.config.keys.clone(),
+            max_rate: self.config.max_rate,
+            ..ReflectorConfig::default()
+        });
+        let (mode, cpu) = (self.config.mode, self.config.cpu);
+        match self.sockets {
+            Sockets::Tcp(listeners) => streams::run(listeners, reflector, stop),
+            Sockets::Udp(sockets) => thread::scope(|scope| {
+                let respond = move || -> Result<_, ReflectError> {
+                    datagrams::place(cpu)?;
+                    datagrams::Responding::new(sockets, reflector, mode).run(stop)
+                };
+                let name = thread::Builder::new().name("responder".to_owned());
+                let thread = name.spawn_scoped(scope, respond).map_err(ReflectError::Thread)?;
+                match thread.join() {
+                    Ok(result) => result,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }),
+        }
+    }
+}
