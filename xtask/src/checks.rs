@@ -133,6 +133,22 @@ fn one_row(repo: &Repo, row: &Row, tally: &mut Tally) -> (String, String) {
     (verdict.to_owned(), outcome.summary())
 }
 
+/// Runs the unit tests of `package` whose names contain `filter`, with further environment.
+///
+/// # Errors
+/// When cargo cannot be started.
+pub fn library_tests(
+    repo: &Repo,
+    package: &str,
+    filter: &str,
+    environment: &[(&str, &str)],
+) -> Result<Tally, Failure> {
+    let arguments = ["test", "--release", "--locked", "--lib", "--package", package, filter];
+    let mut command = cargo_command(repo, &arguments);
+    command.envs(environment.iter().copied());
+    Ok(counted(&command::run(command)?))
+}
+
 fn cargo_command(repo: &Repo, arguments: &[&str]) -> Command {
     let mut command = Command::new(cargo());
     command.args(arguments).current_dir(repo.root());

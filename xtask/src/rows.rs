@@ -4,7 +4,9 @@
 mod capacity;
 mod conservation;
 mod cpu;
+mod fuzz;
 mod intervals;
+mod merging;
 mod omission;
 mod outcome;
 mod recording;
@@ -70,11 +72,13 @@ pub static ROWS: &[Row] = &[
     omission::ROW,
     conservation::ROW,
     intervals::ROW,
+    merging::ROW,
     standard::ROW,
     sockperf::ROW,
     cpu::ROW,
     capacity::ROW,
     recording::ROW,
+    fuzz::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.
@@ -83,6 +87,7 @@ pub const WAITING: &[(&str, &str)] = &[
     ("omission", "railgauge ping and reflect"),
     ("conservation", "railgauge ping and reflect"),
     ("intervals", "interval_coverage"),
+    ("merging", "railgauge ping and reflect, testbed/python"),
     ("standard", "railgauge ping and reflect, testbed/peers"),
     ("sockperf", "railgauge ping and reflect"),
     ("cpu", "railgauge ping and reflect"),

@@ -41,12 +41,16 @@ pub fn check(repo: &Repo) -> Result<Vec<Complaint>, Failure> {
         }
     }
     complaints.extend(texts::stale_length_exceptions(&files));
-    let metadata = metadata(repo)?;
     let allowed = licences::allow_list(&read(repo, "deny.toml")?)?;
-    complaints.extend(licences::check(&metadata, &allowed));
-    complaints.extend(dependencies::check(&metadata, |manifest| {
-        std::fs::read_to_string(manifest).unwrap_or_default()
-    }));
+    for manifest in files.iter().filter(|path| is_workspace(repo, path)) {
+        let metadata = metadata(repo, manifest)?;
+        complaints.extend(licences::check(&metadata, &allowed));
+        if manifest == "Cargo.toml" {
+            complaints.extend(dependencies::check(&metadata, |manifest| {
+                std::fs::read_to_string(manifest).unwrap_or_default()
+            }));
+        }
+    }
     complaints.sort();
     Ok(complaints)
 }
@@ -68,10 +72,17 @@ fn read(repo: &Repo, path: &str) -> Result<String, Failure> {
         .map_err(|error| Failure::because(format!("cannot read {path}"), error))
 }
 
-/// What `cargo metadata` knows of the workspace and of all it depends on.
-fn metadata(repo: &Repo) -> Result<Value, Failure> {
+/// Whether `path` is the manifest of a workspace: the house itself, or one that stands apart (fuzz targets).
+fn is_workspace(repo: &Repo, path: &str) -> bool {
+    (path == "Cargo.toml" || path.ends_with("/Cargo.toml"))
+        && read(repo, path).is_ok_and(|text| text.lines().any(|line| line.trim() == "[workspace]"))
+}
+
+/// What `cargo metadata` knows of a workspace and of all it depends on.
+fn metadata(repo: &Repo, manifest: &str) -> Result<Value, Failure> {
     let mut command = Command::new(crate::checks::cargo());
-    command.args(["metadata", "--format-version=1", "--locked"]).current_dir(repo.root());
+    command.args(["metadata", "--format-version=1", "--locked", "--manifest-path", manifest]);
+    command.current_dir(repo.root());
     let shown = command::shown(&command);
     let output = command
         .output()

@@ -81,9 +81,15 @@ fn suffer(bench: &Bench<'_>, mishap: Mishap, moment: Duration) -> Result<Ping, F
         Mishap::None => quiet(bench, &[], &[]),
         Mishap::TinyTimeout => quiet(bench, &[], &["--timeout", "10us"]),
         Mishap::RateLimited => quiet(bench, &["--max-rate", "200"], &[]),
-        Mishap::PacketTooLarge => quiet(bench, &[], &["--size", "65507"]),
+        Mishap::PacketTooLarge => {
+            in_namespace(bench, "ip link set lo mtu 1280 up", "", "--size 4000")
+        }
         Mishap::ClosedPort => start(bench, &closed_port()?, &[])?.finish(BOUND),
-        Mishap::InterfaceDown => interface_down(bench, moment),
+        Mishap::InterfaceDown => {
+            let wait = moment.as_secs_f64();
+            let down = "ip link set lo down; sleep 0.2; ip link set lo up";
+            in_namespace(bench, "ip link set lo up", &format!("sleep {wait:.3}; {down}"), "")
+        }
         Mishap::ReflectorKilled => {
             disturbed(bench, moment, |reflector, _| reflector.running.signal(Signal::SIGKILL))
         }
@@ -129,28 +135,31 @@ fn closed_port() -> Result<String, Failure> {
     Ok(address.to_string())
 }
 
-/// Both sides in an own network namespace whose loopback goes down mid-run and comes back.
-fn interface_down(bench: &Bench<'_>, moment: Duration) -> Result<Ping, Failure> {
-    let program = bench.repo().release("railgauge");
+/// Both sides in an own network namespace, whose loopback `setup` brings up and `disturbance` disturbs mid-run.
+fn in_namespace(
+    bench: &Bench<'_>,
+    setup: &str,
+    disturbance: &str,
+    flags: &str,
+) -> Result<Ping, Failure> {
     let script = format!(
         r#"set -eu
-ip link set lo up
+{setup}
 "$0" reflect --listen 127.0.0.1:7463 2>reflect.stderr & reflector=$!
 trap 'kill $reflector' EXIT
 tries=0
 until grep -q 'listening on' reflect.stderr; do
     tries=$((tries + 1)); test $tries -lt 100; sleep 0.05
 done
-"$0" ping 127.0.0.1:7463 --output json --interval 1ms --duration 1s & ping=$!
-sleep {:.3}; ip link set lo down; sleep 0.2; ip link set lo up
+"$0" ping 127.0.0.1:7463 --output json --interval 1ms --duration 1s {flags} & ping=$!
+{disturbance}
 code=0; wait $ping || code=$?
 exit $code
-"#,
-        moment.as_secs_f64()
+"#
     );
     let mut command = Command::new("unshare");
     command.arg(if Uid::effective().is_root() { "-n" } else { "-Urn" });
-    command.args(["sh", "-c", &script]).arg(program);
+    command.args(["sh", "-c", &script]).arg(bench.repo().release("railgauge"));
     let ended = bench.complete(command, "namespace", BOUND)?;
     Ping::read("ping in a namespace", &ended, "")
 }

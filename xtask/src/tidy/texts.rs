@@ -24,7 +24,7 @@ const LONG_FILES: &[(&str, usize)] = &[];
 
 /// Complaints about any text file. `LICENSE` is not ours to judge, nor what other programs wrote (`Cargo.lock`).
 pub fn check(path: &str, text: &str) -> Vec<Complaint> {
-    if matches!(path, "LICENSE" | "Cargo.lock") {
+    if path == "LICENSE" || path.ends_with("Cargo.lock") {
         return Vec::new();
     }
     let mut complaints = Vec::new();

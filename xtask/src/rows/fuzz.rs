@@ -1,0 +1,95 @@
+//! Nothing that arrives makes either role panic or allocate without bound.
+
+use super::outcome::float;
+use super::{Judged, Outcome, Row, Scale};
+use crate::harness::Bench;
+use crate::{Failure, checks};
+use serde_json::json;
+use std::process::Command;
+use std::time::Duration;
+
+pub const ROW: Row = Row {
+    name: "fuzz",
+    shows: "no packet makes either role panic or grow without bound",
+    bound: ">= 10 million mutated packets through every decoder's fuzz target: no panic, no allocation without \
+            bound, every one counted by reason",
+    covers: &["core/src/stamp", "core/src/reflector.rs", "testbed/fuzz/src", "testbed/src/mutate"],
+    judged: Judged::AtEveryScale,
+    run,
+};
+
+const RUNS: u64 = 10_000_000;
+
+fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
+    scale.pick(seeded as fn(&Bench<'_>) -> _, guided)(bench)
+}
+
+/// The same exercises with packets from a seed, as tests: needs no C++ compiler, takes seconds.
+fn seeded(bench: &Bench<'_>) -> Result<Outcome, Failure> {
+    let tally = checks::library_tests(bench.repo(), "railgauge-testbed", "mutate::", &[])?;
+    let mut outcome = Outcome::default();
+    outcome.figure("exercises passed", float(tally.passed), "");
+    outcome.expect(tally.failed == 0 && tally.passed > 0, || {
+        format!("{} exercises passed and {} failed", tally.passed, tally.failed)
+    });
+    Ok(outcome)
+}
+
+/// libFuzzer, guided by coverage.
+fn guided(bench: &Bench<'_>) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::default();
+    let mut total = 0;
+    for target in targets(bench)? {
+        let mut command = Command::new("sh");
+        command.arg(bench.repo().path("testbed/fuzz/run.sh")).args([&target, &RUNS.to_string()]);
+        let ended = bench.complete(command, &target, Duration::from_secs(3600))?;
+        let runs = stat(&ended.stderr, "number_of_executed_units");
+        let peak = stat(&ended.stderr, "peak_rss_mb");
+        outcome.expect(ended.code == Some(0), || {
+            let said =
+                ended.stderr.lines().find(|line| line.contains("ERROR")).unwrap_or("nothing");
+            format!("{target}: status {:?} ({said})", ended.code)
+        });
+        outcome.expect(runs.is_some_and(|runs| runs >= RUNS), || {
+            format!("{target}: {runs:?} packets where {RUNS} were wanted")
+        });
+        total += runs.unwrap_or(0);
+        outcome.raw.push(json!({"target": target, "packets": runs, "peak_rss_mb": peak}));
+    }
+    outcome.figure("packets", float(usize::try_from(total).unwrap_or(usize::MAX)), "");
+    outcome.figure("targets", float(outcome.raw.len()), "");
+    Ok(outcome)
+}
+
+/// Every file in `testbed/fuzz/src/bin` is a target.
+fn targets(bench: &Bench<'_>) -> Result<Vec<String>, Failure> {
+    let files = bench.repo().files()?;
+    let named = |path: &String| {
+        path.strip_prefix("testbed/fuzz/src/bin/")?.strip_suffix(".rs").map(str::to_owned)
+    };
+    let targets: Vec<String> = files.iter().filter_map(named).collect();
+    if targets.is_empty() {
+        return Err(Failure::new("testbed/fuzz/src/bin holds no fuzz target"));
+    }
+    Ok(targets)
+}
+
+/// A line `stat::NAME: 123` of libFuzzer's.
+fn stat(output: &str, name: &str) -> Option<u64> {
+    let prefix = format!("stat::{name}:");
+    output.lines().find_map(|line| line.strip_prefix(&prefix))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stat;
+
+    #[test]
+    fn libfuzzers_figures_are_read() {
+        let output =
+            "Done\nstat::number_of_executed_units: 149032\nstat::peak_rss_mb:              41\n";
+        assert_eq!(stat(output, "number_of_executed_units"), Some(149_032));
+        assert_eq!(stat(output, "peak_rss_mb"), Some(41));
+        assert_eq!(stat(output, "nothing"), None);
+    }
+}
