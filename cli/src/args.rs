@@ -13,7 +13,9 @@ use crate::number;
 /// hosts'.
 #[derive(Debug, Parser)]
 #[command(name = "railgauge", version = railgauge_agent::VERSION, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done and healthy; 1 done, and something is degraded or failed; 2 usage; 3 could not measure.")]
+#[command(
+    after_help = "Exit codes: 0 done and healthy; 1 done, and something is degraded or failed; 2 usage; 3 could not measure."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -27,6 +29,8 @@ pub enum Command {
     Ping(Box<PingArgs>),
     /// Answer probes.
     Reflect(ReflectArgs),
+    /// What this node is, and what can be measured on it.
+    Inventory(InventoryArgs),
 }
 
 /// How the result is printed.
@@ -58,8 +62,10 @@ pub enum TimestampFormat {
 
 /// `railgauge ping`
 #[derive(Debug, Args)]
-#[command(after_help = "Each series is printed as n, min, quantiles with their 95 % interval, max. app_rtt counts from the intended \
-send time: app_rtt = network_rtt + prober_delay + responder_delay, sample by sample. `-` means: too few samples to know.")]
+#[command(
+    after_help = "Each series is printed as n, min, quantiles with their 95 % interval, max. app_rtt counts from the intended \
+send time: app_rtt = network_rtt + prober_delay + responder_delay, sample by sample. `-` means: too few samples to know."
+)]
 pub struct PingArgs {
     /// host, host:port, IPv4, IPv4:port, IPv6 or [IPv6]:port; the port is 862 unless given (tcp: 7463)
     pub target: String,
@@ -163,6 +169,20 @@ pub struct ReflectArgs {
     pub output: Output,
 }
 
+/// `railgauge inventory`
+#[derive(Debug, Args)]
+pub struct InventoryArgs {
+    /// Read this tree instead of /sys, as one recorded on another machine
+    #[arg(long, value_name = "DIR", default_value = "/sys")]
+    pub sysfs_root: PathBuf,
+    /// Read this tree instead of /proc
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub procfs_root: PathBuf,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
 /// The whole command line, for help, man pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -183,5 +203,9 @@ fn timeout(text: &str) -> Result<Duration, String> {
 fn size(text: &str) -> Result<usize, String> {
     let most = railgauge_core::stamp::MAX_UDP_PAYLOAD;
     let octets = number::octets(text)?;
-    if (1..=most).contains(&octets) { Ok(octets) } else { Err(format!("{text:?} is out of range: from 1 to {most} octets")) }
+    if (1..=most).contains(&octets) {
+        Ok(octets)
+    } else {
+        Err(format!("{text:?} is out of range: from 1 to {most} octets"))
+    }
 }

@@ -16,8 +16,14 @@ pub struct FailIf {
 #[derive(Clone, Debug, PartialEq)]
 enum Figure {
     /// Share of sent probes, 0 to 1.
-    Loss { above: f64 },
-    Latency { series: &'static str, which: Which, above_ns: u64 },
+    Loss {
+        above: f64,
+    },
+    Latency {
+        series: &'static str,
+        which: Which,
+        above_ns: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,18 +50,22 @@ impl FromStr for FailIf {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("{text:?} is no condition: write p99>50us, network_rtt.p99.9>1ms, max>10ms or loss>0.1%")
+            format!(
+                "{text:?} is no condition: write p99>50us, network_rtt.p99.9>1ms, max>10ms or loss>0.1%"
+            )
         };
         let (left, right) = text.split_once('>').ok_or_else(wrong)?;
         let (left, right) = (left.trim(), right.trim());
         let figure = if left == "loss" {
-            let percent: f64 = right.strip_suffix('%').and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+            let percent: f64 =
+                right.strip_suffix('%').and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
             if !(0.0..=100.0).contains(&percent) {
                 return Err(format!("{right:?} in {text:?} is no share: from 0% to 100%"));
             }
             Figure::Loss { above: percent / 100.0 }
         } else {
-            let named = SERIES.iter().find_map(|s| Some((*s, left.strip_prefix(s)?.strip_prefix('.')?)));
+            let named =
+                SERIES.iter().find_map(|s| Some((*s, left.strip_prefix(s)?.strip_prefix('.')?)));
             let (series, which) = named.unwrap_or(("app_rtt", left));
             let which = which_of(which).ok_or_else(wrong)?;
             let limit = number::duration(right)?;
@@ -80,7 +90,12 @@ impl FailIf {
     }
 
     /// Judges a run by its losses and summaries.
-    pub fn judge(&self, sent: u64, lost: u64, summary: impl Fn(&str) -> Option<Summary>) -> Judgement {
+    pub fn judge(
+        &self,
+        sent: u64,
+        lost: u64,
+        summary: impl Fn(&str) -> Option<Summary>,
+    ) -> Judgement {
         match &self.figure {
             Figure::Loss { .. } if sent == 0 => Judgement::Unknown,
             Figure::Loss { above } => {
@@ -131,7 +146,9 @@ mod tests {
         let mut blocks = Blocks::new();
         blocks.push(&recorder.drain());
         let condition: FailIf = text.parse().unwrap();
-        condition.judge(1_000, 1, |series| (series == "app_rtt").then(|| summarize(&blocks, 1_000_000_000)))
+        condition.judge(1_000, 1, |series| {
+            (series == "app_rtt").then(|| summarize(&blocks, 1_000_000_000))
+        })
     }
 
     #[test]
@@ -147,7 +164,8 @@ mod tests {
 
     #[test]
     fn what_is_no_condition_says_how_to_write_one() {
-        for text in ["", "p99", "p98>1us", "p99>50", "loss>1", "loss>200%", "x.p99>1us", "p99<1us"] {
+        for text in ["", "p99", "p98>1us", "p99>50", "loss>1", "loss>200%", "x.p99>1us", "p99<1us"]
+        {
             assert!(text.parse::<FailIf>().is_err(), "{text}");
         }
     }

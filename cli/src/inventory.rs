@@ -3,10 +3,39 @@
 mod columns;
 mod machine;
 
+use crate::args::{InventoryArgs, Output};
+use crate::{Exit, output};
 use columns::{Columns, ascii};
 use railgauge_fabric::ethtool::Timestamping;
-use railgauge_fabric::inventory::{Inventory, Nic, RdmaDevice, RdmaPort, Reading, Role};
+use railgauge_fabric::inventory::{
+    self, Inventory, Nic, RdmaDevice, RdmaPort, Reading, Role, Roots,
+};
 use std::io::{self, Write};
+
+/// Runs the command.
+pub(crate) fn run(args: &InventoryArgs) -> Exit {
+    for root in [&args.sysfs_root, &args.procfs_root] {
+        if !root.is_dir() {
+            let shown = root.display();
+            output::say(&format!(
+                "railgauge inventory: {shown} is no directory: give the root of a sysfs or procfs tree"
+            ));
+            return Exit::Usage;
+        }
+    }
+    let roots = Roots { sysfs: args.sysfs_root.clone(), procfs: args.procfs_root.clone() };
+    let inventory = inventory::collect(&roots);
+    match args.output {
+        Output::Json => output::json(&inventory),
+        Output::Table => {
+            let mut table = Vec::new();
+            // Writing to memory cannot fail.
+            let _ = write_table(&inventory, &mut table);
+            output::result(&String::from_utf8_lossy(&table));
+        }
+    }
+    Exit::Healthy
+}
 
 /// Writes the inventory for a person to read. Errors are the writer's own.
 pub fn write_table(inventory: &Inventory, out: &mut impl Write) -> io::Result<()> {

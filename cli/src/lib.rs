@@ -2,6 +2,7 @@
 
 pub mod args;
 mod fail_if;
+pub mod inventory;
 mod number;
 mod output;
 mod ping;
@@ -41,5 +42,6 @@ pub fn run(cli: Cli) -> Exit {
     match cli.command {
         Command::Ping(args) => ping::run(*args),
         Command::Reflect(args) => reflect::run(&args),
+        Command::Inventory(args) => inventory::run(&args),
     }
 }

@@ -9,7 +9,8 @@ const UNITS: [(&str, f64); 6] =
 pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let wrong = || format!("{text:?} is no duration: write a number and ns, us, ms, s, m or h, as in 50us");
+    let wrong =
+        || format!("{text:?} is no duration: write a number and ns, us, ms, s, m or h, as in 50us");
     let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let nanos = (number * factor).round();
@@ -21,11 +22,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// As [`duration`], between two bounds.
-pub fn duration_between(
-    text: &str,
-    least: Duration,
-    most: Duration,
-) -> Result<Duration, String> {
+pub fn duration_between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let value = duration(text)?;
     if (least..=most).contains(&value) {
         return Ok(value);
@@ -101,9 +98,10 @@ mod tests {
 
     #[test]
     fn latencies_have_three_digits() {
-        let shown: Vec<_> = [0, 999, 1_000, 9_994, 9_996, 12_345, 99_960, 1_234_567, 60_000_000_000]
-            .map(latency)
-            .to_vec();
+        let shown: Vec<_> =
+            [0, 999, 1_000, 9_994, 9_996, 12_345, 99_960, 1_234_567, 60_000_000_000]
+                .map(latency)
+                .to_vec();
         assert_eq!(
             shown,
             ["0ns", "999ns", "1.00us", "9.99us", "10.0us", "12.3us", "100us", "1.23ms", "60.0s"]

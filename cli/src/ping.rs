@@ -58,7 +58,13 @@ pub fn run(args: PingArgs) -> Exit {
         Ok(run) => {
             let written = finish_files(&run, hlog, args.samples.as_deref());
             let exit = show(&run, &args);
-            written.map_or_else(|text| { say(&text); Exit::Unmeasured }, |()| exit)
+            written.map_or_else(
+                |text| {
+                    say(&text);
+                    Exit::Unmeasured
+                },
+                |()| exit,
+            )
         }
         Err(e) => {
             let exit = if PingError::is_usage(&e) { Exit::Usage } else { Exit::Unmeasured };
@@ -71,7 +77,9 @@ pub fn run(args: PingArgs) -> Exit {
 fn failed(target: &str, output: Output, text: &str) {
     if output == Output::Json {
         let version = railgauge_agent::VERSION;
-        output::json(&json!({"schema": "railgauge/ping/v1", "version": version, "target": target, "error": text}));
+        output::json(
+            &json!({"schema": "railgauge/ping/v1", "version": version, "target": target, "error": text}),
+        );
     }
     say(&format!("railgauge ping: {text}"));
 }
@@ -80,9 +88,12 @@ fn config(args: &PingArgs) -> Result<PingConfig, String> {
     let key = args.auth_key_file.as_deref().map(|file| read_keys(file)).transpose()?;
     // With several keys in the file, while they rotate, the first is the new one.
     let key = key.and_then(|keys| keys.into_iter().next());
-    let count = args.count.unwrap_or_else(|| slots(args.duration.unwrap_or(DURATION), args.interval));
+    let count =
+        args.count.unwrap_or_else(|| slots(args.duration.unwrap_or(DURATION), args.interval));
     if args.samples.is_some() && count > MOST_SAMPLES {
-        return Err(format!("--samples keeps at most {MOST_SAMPLES} samples in memory, {count} were asked for: shorten the run"));
+        return Err(format!(
+            "--samples keeps at most {MOST_SAMPLES} samples in memory, {count} were asked for: shorten the run"
+        ));
     }
     Ok(PingConfig {
         target: args.target.clone(),
@@ -131,12 +142,16 @@ fn slots(duration: Duration, interval: Duration) -> u64 {
 /// Reads keys: one a line, in hexadecimal; blank lines and lines that begin with `#` are skipped.
 pub(crate) fn read_keys(file: &Path) -> Result<Vec<Key>, String> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read the key file {shown}: {e}"))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| format!("cannot read the key file {shown}: {e}"))?;
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Vec<Key> =
         lines.map(Key::from_hex).collect::<Result<_, _>>().map_err(|e| format!("{shown}: {e}"))?;
     if keys.is_empty() {
-        return Err(format!("{shown} holds no key: write one in hexadecimal, as from `openssl rand -hex 32`"));
+        return Err(format!(
+            "{shown} holds no key: write one in hexadecimal, as from `openssl rand -hex 32`"
+        ));
     }
     Ok(keys)
 }
@@ -153,7 +168,8 @@ fn show(run: &PingRun, args: &PingArgs) -> Exit {
         return Exit::Unmeasured;
     }
     let judged = run.judge();
-    let summary = |name: &str| judged.series.iter().find(|(n, ..)| *n == name).map(|(_, s, _)| s.clone());
+    let summary =
+        |name: &str| judged.series.iter().find(|(n, ..)| *n == name).map(|(_, s, _)| s.clone());
     let mut exit = Exit::Healthy;
     for condition in &args.fail_if {
         let account = &run.end.account;
@@ -163,7 +179,11 @@ fn show(run: &PingRun, args: &PingArgs) -> Exit {
                 exit = Exit::Degraded;
             }
             Judgement::Unknown => {
-                say(&format!("fail-if {} cannot be known from {} replies", condition.text(), account.received));
+                say(&format!(
+                    "fail-if {} cannot be known from {} replies",
+                    condition.text(),
+                    account.received
+                ));
             }
             Judgement::Fine => {}
         }
@@ -172,7 +192,11 @@ fn show(run: &PingRun, args: &PingArgs) -> Exit {
 }
 
 /// Writes the samples and closes the interval log.
-fn finish_files(run: &PingRun, hlog: Option<IntervalLog>, samples: Option<&Path>) -> Result<(), String> {
+fn finish_files(
+    run: &PingRun,
+    hlog: Option<IntervalLog>,
+    samples: Option<&Path>,
+) -> Result<(), String> {
     hlog.map_or(Ok(()), IntervalLog::finish)?;
     let Some(file) = samples else { return Ok(()) };
     let write = || -> io::Result<()> {
@@ -198,7 +222,8 @@ impl IntervalLog {
     /// Created before the first probe: a path that cannot be written should not cost a run.
     fn create(path: &Path) -> Result<Self, String> {
         let shown = path.display().to_string();
-        let file = File::create(path).map_err(|e| format!("cannot write the interval log {shown}: {e}"))?;
+        let file = File::create(path)
+            .map_err(|e| format!("cannot write the interval log {shown}: {e}"))?;
         Ok(Self { path: shown, out: BufWriter::new(file), begun: false, error: None })
     }
 

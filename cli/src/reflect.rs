@@ -64,10 +64,12 @@ fn open(config: ReflectConfig) -> Result<Responder, ReflectError> {
     if !config.listen.is_empty() {
         return Responder::open(config);
     }
-    let everywhere = |port| vec![
-        SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
-        SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
-    ];
+    let everywhere = |port| {
+        vec![
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+        ]
+    };
     let on = |port| {
         let both = ReflectConfig { listen: everywhere(port), ..config.clone() };
         match Responder::open(both) {
@@ -105,7 +107,9 @@ fn announce(listening: &Listening, transport: Transport, authenticated: bool) ->
     let tcp = if transport == Transport::Tcp { " --transport tcp" } else { "" };
     let key = if authenticated { " --auth-key-file FILE" } else { "" };
     let name = transport.as_str();
-    format!("listening on {local} ({name}, {stamps}); measure with: railgauge ping {host}{port}{tcp}{key}")
+    format!(
+        "listening on {local} ({name}, {stamps}); measure with: railgauge ping {host}{port}{tcp}{key}"
+    )
 }
 
 fn host_name() -> Option<String> {
@@ -114,7 +118,10 @@ fn host_name() -> Option<String> {
 }
 
 fn table(report: &ReflectReport) -> String {
-    let mut text = format!("requests {}, replies {}, sessions {}\n", report.received, report.replied, report.sessions);
+    let mut text = format!(
+        "requests {}, replies {}, sessions {}\n",
+        report.received, report.replied, report.sessions
+    );
     for (what, reasons) in [("dropped", &report.dropped), ("errors", &report.errors)] {
         for (reason, count) in reasons {
             // Writing to a String cannot fail.

@@ -21,7 +21,8 @@ pub fn render(run: &PingRun) -> String {
     let judged = run.judge();
     let mut text = String::new();
     let stamps = judged.series.first().filter(|(name, ..)| *name == "network_rtt");
-    let stamps = stamps.map_or_else(|| "no stamps".to_owned(), |(.., source)| format!("stamps {source}"));
+    let stamps =
+        stamps.map_or_else(|| "no stamps".to_owned(), |(.., source)| format!("stamps {source}"));
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
@@ -35,11 +36,17 @@ pub fn render(run: &PingRun) -> String {
     );
     if !judged.series.is_empty() {
         text.push('\n');
-        let series: Vec<_> = judged.series.iter().map(|(name, summary, _)| (*name, summary)).collect();
+        let series: Vec<_> =
+            judged.series.iter().map(|(name, summary, _)| (*name, summary)).collect();
         body(&mut text, &series);
     }
     account(&mut text, run);
-    notes(&mut text, run, &report.validity, &judged.series.iter().map(|(n, s, _)| (*n, s)).collect::<Vec<_>>());
+    notes(
+        &mut text,
+        run,
+        &report.validity,
+        &judged.series.iter().map(|(n, s, _)| (*n, s)).collect::<Vec<_>>(),
+    );
     text
 }
 
@@ -109,12 +116,18 @@ fn account(text: &mut String, run: &PingRun) {
     let _ = writeln!(
         text,
         "\nscheduled {} = sent {} + skipped {} + send errors {}",
-        count(a.scheduled), count(a.sent), count(a.skipped), count(a.send_errors)
+        count(a.scheduled),
+        count(a.sent),
+        count(a.skipped),
+        count(a.send_errors)
     );
     let _ = writeln!(
         text,
         "sent {} = received {} + lost {} + in flight {}",
-        count(a.sent), count(a.received), count(a.lost), count(a.in_flight)
+        count(a.sent),
+        count(a.received),
+        count(a.lost),
+        count(a.in_flight)
     );
     let more = [
         ("late starts", a.late_starts),
@@ -123,8 +136,11 @@ fn account(text: &mut String, run: &PingRun) {
         ("reordered", a.reordered),
         ("invalid stamps", a.invalid_stamps),
     ];
-    let mut more: Vec<String> =
-        more.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {}", count(*n))).collect();
+    let mut more: Vec<String> = more
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(name, n)| format!("{name} {}", count(*n)))
+        .collect();
     more.extend(a.errors_by_reason().iter().map(|(reason, n)| format!("{reason} {}", count(*n))));
     if !more.is_empty() {
         let _ = writeln!(text, "also: {}", more.join(", "));
@@ -155,7 +171,8 @@ fn where_the_tail_is(run: &PingRun, series: &[(&str, &Summary)]) -> Option<Strin
     };
     let whole = p99("app_rtt")?;
     let parts = ["network_rtt", "prober_delay", "responder_delay"];
-    let (part, value) = parts.iter().filter_map(|part| Some((*part, p99(part)?))).max_by_key(|(_, v)| *v)?;
+    let (part, value) =
+        parts.iter().filter_map(|part| Some((*part, p99(part)?))).max_by_key(|(_, v)| *v)?;
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     let share = value as f64 / whole.max(1) as f64;
     if share < MOST_OF_IT {
@@ -164,9 +181,13 @@ fn where_the_tail_is(run: &PingRun, series: &[(&str, &Summary)]) -> Option<Strin
     let asleep = run.config.mode == WaitMode::Sleep;
     let advice = match part {
         "network_rtt" => "the path: compare with another target, another NIC, --flows 16",
-        "prober_delay" if asleep => "this host waking up and sending: --busy-poll takes most of it away",
+        "prober_delay" if asleep => {
+            "this host waking up and sending: --busy-poll takes most of it away"
+        }
         "prober_delay" => "this host: see the notes, and try another --cpu",
-        _ => "the other host: see its load, or run its `railgauge reflect` with --busy-poll --cpu N",
+        _ => {
+            "the other host: see its load, or run its `railgauge reflect` with --busy-poll --cpu N"
+        }
     };
     Some(format!("p99: {part} {} of app_rtt {}, that is {advice}", latency(value), latency(whole)))
 }

@@ -103,7 +103,12 @@ impl Mode {
         out.resize(request.len(), 0);
         out.extend(GUARD);
         let wall = Wall::from_unix_nanos(now.as_nanos());
-        let rx = Received { t2: wall, t2_source: StampSource::Kernel, ttl: Some(64) };
+        let rx = Received {
+            t2: wall,
+            t2_source: StampSource::Kernel,
+            t3_source: StampSource::Kernel,
+            ttl: Some(64),
+        };
         let outcome = self.reflector.receive(now, from, &request, rx, out);
         let counters = self.reflector.counters();
         assert_eq!(counters.received, counters.replied + counters.dropped_total());
