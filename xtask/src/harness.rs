@@ -60,7 +60,9 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, mut command: Command, name: &str) -> Result<Running, Failure> {
-        let shown = command::shown(&command);
+        // A record says what ran, not in whose directory.
+        let root = format!("{}/", self.repo.root().display());
+        let shown = command::shown(&command).replace(&root, "");
         let mut commands = self.commands.borrow_mut();
         if !commands.contains(&shown) {
             commands.push(shown);

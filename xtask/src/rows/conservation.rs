@@ -79,7 +79,6 @@ fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
 fn suffer(bench: &Bench<'_>, mishap: Mishap, moment: Duration) -> Result<Ping, Failure> {
     match mishap {
         Mishap::None => quiet(bench, &[], &[]),
-        Mishap::TinyTimeout => quiet(bench, &[], &["--timeout", "10us"]),
         Mishap::RateLimited => quiet(bench, &["--max-rate", "200"], &[]),
         Mishap::PacketTooLarge => {
             in_namespace(bench, "ip link set lo mtu 1280 up", "", "--size 4000")
@@ -91,17 +90,20 @@ fn suffer(bench: &Bench<'_>, mishap: Mishap, moment: Duration) -> Result<Ping, F
             in_namespace(bench, "ip link set lo up", &format!("sleep {wait:.3}; {down}"), "")
         }
         Mishap::ReflectorKilled => {
-            disturbed(bench, moment, |reflector, _| reflector.running.signal(Signal::SIGKILL))
+            disturbed(bench, moment, &[], |reflector, _| reflector.running.signal(Signal::SIGKILL))
         }
-        Mishap::ReflectorStopped => disturbed(bench, moment, |reflector, _| {
+        Mishap::ReflectorStopped => disturbed(bench, moment, &[], |reflector, _| {
+            reflector.running.freeze(Duration::from_millis(300)).map(drop)
+        }),
+        Mishap::TinyTimeout => disturbed(bench, moment, &["--timeout", "1ms"], |reflector, _| {
             reflector.running.freeze(Duration::from_millis(300)).map(drop)
         }),
         // Longer than the time-out, so that slots are skipped.
-        Mishap::ProberStopped => disturbed(bench, moment, |_, prober| {
+        Mishap::ProberStopped => disturbed(bench, moment, &[], |_, prober| {
             prober.running.freeze(Duration::from_millis(1500)).map(drop)
         }),
         Mishap::Interrupted(signal) => {
-            disturbed(bench, moment, |_, prober| prober.interrupt(signal))
+            disturbed(bench, moment, &[], |_, prober| prober.interrupt(signal))
         }
     }
 }
@@ -118,10 +120,11 @@ fn quiet(bench: &Bench<'_>, reflect: &[&str], ping: &[&str]) -> Result<Ping, Fai
 fn disturbed(
     bench: &Bench<'_>,
     moment: Duration,
+    flags: &[&str],
     disturb: impl FnOnce(&Reflector, &Prober) -> Result<(), Failure>,
 ) -> Result<Ping, Failure> {
     let reflector = bench.reflector(&[])?;
-    let prober = start(bench, &reflector.address, &[])?;
+    let prober = start(bench, &reflector.address, flags)?;
     pause(moment);
     disturb(&reflector, &prober)?;
     prober.finish(BOUND)
