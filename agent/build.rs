@@ -11,6 +11,7 @@ fn main() {
         String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
     });
     let version = env!("CARGO_PKG_VERSION");
-    let version = commit.map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})"));
+    let version =
+        commit.map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})"));
     println!("cargo::rustc-env=RAILGAUGE_VERSION={version}");
 }

@@ -47,7 +47,8 @@ pub const VERSION: &str = env!("RAILGAUGE_VERSION");
 /// A time as RFC 3339 in UTC, with milliseconds.
 pub(crate) fn rfc3339(at: Wall) -> String {
     let nanos = i128::from(at.as_unix_nanos());
-    jiff::Timestamp::from_nanosecond(nanos).map_or_else(|_| "unknown".to_owned(), |t| format!("{t:.3}"))
+    jiff::Timestamp::from_nanosecond(nanos)
+        .map_or_else(|_| "unknown".to_owned(), |t| format!("{t:.3}"))
 }
 
 /// Whole nanoseconds; durations here are all far below the 584 years that fit.

@@ -213,7 +213,10 @@ impl<'a> ProbeThread<'a> {
 
     fn hand_over(&mut self, probe: Probe, now: Monotonic) {
         let packet = self.flows[usize::from(probe.flow)].next_packet(probe.number);
-        #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap (RFC 8762 section 4.2)")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "sequence numbers wrap (RFC 8762 section 4.2)"
+        )]
         let sequence = probe.number as u32;
         let t1 = clock::wall();
         self.template.write(sequence, t1, packet);
@@ -334,7 +337,8 @@ impl<'a> ProbeThread<'a> {
         self.warm = true;
         self.watch.restart();
         let silent = self.flows.iter().all(|flow| flow.counts.1 == 0);
-        let refusals = ["port_unreachable", "host_unreachable", "network_unreachable", "packet_too_big"];
+        let refusals =
+            ["port_unreachable", "host_unreachable", "network_unreachable", "packet_too_big"];
         let refused = refusals.iter().any(|r| account.errors_by_reason().contains_key(r));
         if silent && refused && account.warmup_discarded >= ENOUGH_TO_GIVE_UP {
             self.gave_up = true;

@@ -47,7 +47,9 @@ pub enum ReflectError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A listening TCP socket.
-    #[error("cannot listen on {listen} by TCP: choose another address or port (`ss -tlnp` shows who has it)")]
+    #[error(
+        "cannot listen on {listen} by TCP: choose another address or port (`ss -tlnp` shows who has it)"
+    )]
     Listen {
         /// Where.
         listen: SocketAddr,

@@ -108,25 +108,28 @@ fn split(text: &str) -> Result<(&str, Option<&str>), TargetError> {
             None => (text, None),
         }
     };
-    if host.is_empty() || host.contains(char::is_whitespace) { Err(malformed()) } else { Ok((host, port)) }
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        Err(malformed())
+    } else {
+        Ok((host, port))
+    }
 }
 
 fn parse_port(text: &str, port: &str) -> Result<u16, TargetError> {
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     let number = if digits { port.parse().ok() } else { None };
-    number.filter(|&port| port != 0).ok_or_else(|| TargetError::Port {
-        target: text.to_owned(),
-        port: port.to_owned(),
-    })
+    number
+        .filter(|&port| port != 0)
+        .ok_or_else(|| TargetError::Port { target: text.to_owned(), port: port.to_owned() })
 }
 
 fn addresses(text: &str, host: &str, port: u16) -> Result<Vec<SocketAddr>, TargetError> {
     if let Some((address, zone)) = host.split_once('%') {
-        let ip: Ipv6Addr =
-            address.parse().map_err(|_| TargetError::Malformed(text.to_owned()))?;
-        let scope = zone.parse().or_else(|_| if_nametoindex(zone)).map_err(|_| {
-            TargetError::Zone { target: text.to_owned(), zone: zone.to_owned() }
-        })?;
+        let ip: Ipv6Addr = address.parse().map_err(|_| TargetError::Malformed(text.to_owned()))?;
+        let scope = zone
+            .parse()
+            .or_else(|_| if_nametoindex(zone))
+            .map_err(|_| TargetError::Zone { target: text.to_owned(), zone: zone.to_owned() })?;
         return Ok(vec![SocketAddrV6::new(ip, port, 0, scope).into()]);
     }
     if let Ok(ip) = host.parse::<IpAddr>() {
@@ -156,7 +159,9 @@ mod tests {
             assert_eq!(any(text), Ok(address.parse().unwrap()), "{text}");
         }
         let scoped = any("[fe80::1%lo]:5").unwrap();
-        assert!(matches!(scoped, SocketAddr::V6(v6) if v6.scope_id() == if_nametoindex("lo").unwrap()));
+        assert!(
+            matches!(scoped, SocketAddr::V6(v6) if v6.scope_id() == if_nametoindex("lo").unwrap())
+        );
     }
 
     #[test]

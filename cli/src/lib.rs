@@ -1,3 +1,47 @@
-//! Railgauge cli: what the `railgauge` command prints.
+//! The `railgauge` command: what was typed, what it means, what is printed, which code it exits with.
 
+pub mod args;
+mod fail_if;
 pub mod inventory;
+mod number;
+mod output;
+mod ping;
+mod reflect;
+mod stop;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+
+/// Exit codes (contract).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done and healthy.
+    Healthy,
+    /// Done, and something is degraded or failed.
+    Degraded,
+    /// Usage or configuration.
+    Usage,
+    /// Could not measure.
+    Unmeasured,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Healthy => 0,
+            Exit::Degraded => 1,
+            Exit::Usage => 2,
+            Exit::Unmeasured => 3,
+        })
+    }
+}
+
+/// Runs what was typed.
+pub fn run(cli: Cli) -> Exit {
+    match cli.command {
+        Command::Ping(args) => ping::run(*args),
+        Command::Reflect(args) => reflect::run(&args),
+        Command::Inventory(args) => inventory::run(&args),
+    }
+}

@@ -7,7 +7,9 @@ const LENGTH: usize = size_of::<u32>();
 
 /// The peer speaks something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a frame of {0} octets was announced, the longest has {MAX_FRAME}: the peer does not speak this protocol")]
+#[error(
+    "a frame of {0} octets was announced, the longest has {MAX_FRAME}: the peer does not speak this protocol"
+)]
 pub struct FrameTooLong(pub u32);
 
 /// Cuts a byte stream into packets. Holds at most one frame and one read of the stream.

@@ -15,4 +15,5 @@ mod window;
 
 pub use counts::SparseCounts;
 pub use recorder::Recorder;
+pub(crate) use recorder::SEPARATION;
 pub use window::Window;

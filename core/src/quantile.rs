@@ -5,21 +5,28 @@
 //! falls among the time-outs is only known to be at least the time-out.
 //!
 //! **Interval.** Equal-tailed, 95 %, made of order statistics, printed from the lowest value of the lower one's
-//! bucket to the highest of the upper one's. Two are computed and the wider bound is taken on each side:
+//! bucket to the highest of the upper one's. The widest bound counts, on each side, of
 //! - [`binomial`]: exact for independent samples of any distribution. Where its order statistics do not exist the
 //!   quantile is withheld: below n = 6 (p50), 36 (p90), 368 (p99), 3,688 (p99.9) and 36,887 (p99.99).
-//! - cluster-robust: samples close in time are not independent, as stalls hit many at once. The share of samples at
-//!   or under the quantile is compared between blocks of time (1 s); its standard error, by the sandwich estimator
+//! - blocks: samples close in time are not independent, as stalls hit many at once. The share of samples at or
+//!   under the quantile is compared between blocks of time (1 s); its standard error, by the sandwich estimator
 //!   for a ratio with Student's t for the blocks there are, turned into ranks (Woodruff 1952), bounds the quantile.
-//!   Where it asks for ranks beyond the sample it stops at the smallest or largest.
+//! - runs, for p99 and above: the variance that a tail in runs has at least.
 //!
-//! **Episodes.** A tail made of few separate events says little, however many samples they hit: runs of samples in
-//! the tail are counted, and fewer than 10 are noted. The tail of a quantile is what is ranked above it; samples in
-//! the same bucket as the first of those belong to it.
+//! Where they ask for ranks beyond the sample they stop at the smallest or largest.
+//!
+//! **Episodes.** A tail made of few separate events says little, however many samples they hit: fewer than 10 are
+//! noted, for p99 and above. The tail of a quantile is what is ranked above it; samples in the same bucket as the
+//! first of those belong to it. Counted are its runs, at least 16 samples apart; or, where few long runs make most of
+//! it and single samples the rest, what the runs of its upper half, quarter and so on make of it: 2, 4, … times those.
+//!
+//! **Limit.** No interval can know of what did not happen during the run: stalls so rare that a run met none are not
+//! in its quantiles, nor in their intervals or notes.
 
 pub mod binomial;
 
 mod blocks;
+mod dependence;
 mod student;
 mod summary;
 

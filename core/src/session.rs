@@ -320,7 +320,8 @@ impl ProbeSession {
     fn follow_up(&mut self, probe: &Probe, reply: &Reply, awaits: bool) {
         let flow = &mut self.flows[usize::from(probe.flow)];
         flow.carrier_is_gone(probe.number);
-        let stamped = reply.follow_up.as_ref().and_then(|f| Some((flow.take(f.reflector_seq)?, f.t3)));
+        let stamped =
+            reply.follow_up.as_ref().and_then(|f| Some((flow.take(f.reflector_seq)?, f.t3)));
         if let Some((number, t3)) = stamped
             && let Some(entry) = self.ring.get_mut(number)
         {

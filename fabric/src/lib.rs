@@ -4,7 +4,7 @@
 //! `railgauge-core`.
 
 pub mod clock;
-pub mod socket;
-pub mod thread;
 pub mod ethtool;
 pub mod inventory;
+pub mod socket;
+pub mod thread;

@@ -4,16 +4,19 @@
 //! the datagram, departure stamps on the error queue, numbered by `SOF_TIMESTAMPING_OPT_ID`. They are read in
 //! batches, together with ICMP errors, which arrive on the same queue (`IP_RECVERR`, ip(7)).
 
-#![allow(unsafe_code, reason = "recvmmsg, sendmsg, control messages and SO_TIMESTAMPING are raw system interfaces")]
+#![allow(
+    unsafe_code,
+    reason = "recvmmsg, sendmsg, control messages and SO_TIMESTAMPING are raw system interfaces"
+)]
 
 mod batch;
 mod control;
 mod error_queue;
 mod open;
 mod send;
+pub mod tcp;
 #[cfg(test)]
 mod tests;
-pub mod tcp;
 
 use std::io;
 use std::net::SocketAddr;
@@ -97,8 +100,7 @@ impl Waiter {
     /// Sleeps until a socket has something or `timeout` has passed. A signal ends the wait early, as a time-out would.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let seconds = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
-        let timeout =
-            libc::timespec { tv_sec: seconds, tv_nsec: timeout.subsec_nanos().into() };
+        let timeout = libc::timespec { tv_sec: seconds, tv_nsec: timeout.subsec_nanos().into() };
         let count = self.fds.len() as libc::nfds_t;
         // SAFETY: `fds` are `count` valid entries; the time-out is on our stack; no signal mask is passed. The descriptors may have
         // been closed since: poll then reports POLLNVAL and nothing else.

@@ -25,9 +25,9 @@ pub enum PinError {
 /// Pins the calling thread to `cpu`.
 pub fn pin_to(cpu: usize) -> Result<(), PinError> {
     let mut set = CpuSet::new();
-    set.set(cpu)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
-        .map_err(|errno| PinError::NotAllowed { cpu, allowed: allowed_text(), source: errno.into() })
+    set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).map_err(|errno| {
+        PinError::NotAllowed { cpu, allowed: allowed_text(), source: errno.into() }
+    })
 }
 
 /// The processors this thread may run on.

@@ -14,7 +14,12 @@ impl RecordedTree {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("railgauge-tree-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
+        // Thousands of small files: memory where there is some, else wherever temporary files go.
+        let memory = Path::new("/dev/shm").join(&name);
+        let directory = match fs::create_dir(&memory) {
+            Ok(()) => memory,
+            Err(_) => std::env::temp_dir().join(&name),
+        };
         fs::create_dir_all(directory.join("sys")).unwrap();
         fs::create_dir_all(directory.join("proc")).unwrap();
         Self { directory }
@@ -24,10 +29,15 @@ impl RecordedTree {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fabric/testdata").join(kind);
         let text = fs::read_to_string(file.with_extension("tree")).unwrap();
         let tree = Self::empty();
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            tree.put_all(line);
-        }
+        tree.add(&text);
         tree
+    }
+
+    /// Adds the entries of tree text.
+    pub fn add(&self, text: &str) {
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            self.put_all(line);
+        }
     }
 
     /// One line, once for each number of the `{a-b}` in its path.

@@ -1,1 +1,4 @@
 //! Railgauge testbed.
+
+pub mod intervals;
+pub mod mutate;

@@ -44,7 +44,9 @@ impl Placement {
     /// Pins the calling thread; returns the processor, or why it is not pinned.
     pub fn apply(&self) -> Result<Result<usize, String>, PingError> {
         if thread::set_timer_slack_to_minimum().is_err() {
-            tracing::debug!("timer slack stays at its default: sleeping probes may start 50 us late");
+            tracing::debug!(
+                "timer slack stays at its default: sleeping probes may start 50 us late"
+            );
         }
         match self {
             Self::Cpu(cpu) => {
@@ -146,7 +148,8 @@ fn placement(config: &PingConfig) -> Result<Placement, PingError> {
     let Some(device) = &config.device else { return Ok(Placement::Here) };
     let unknown = |why: String| PingError::Device { device: device.clone(), why };
     let roots = Roots::default();
-    let node = inventory::numa_node_of_device(&roots, device).map_err(|e| unknown(e.to_string()))?;
+    let node =
+        inventory::numa_node_of_device(&roots, device).map_err(|e| unknown(e.to_string()))?;
     let cpus = inventory::cpus_of_numa_node(&roots, node).map_err(|e| unknown(e.to_string()))?;
     Ok(Placement::OneOf(cpus.into_iter().filter_map(|cpu| usize::try_from(cpu).ok()).collect()))
 }

@@ -18,12 +18,16 @@ const APP_RTT_SOURCE: TimestampSource = TimestampSource {
 };
 
 const NO_REPLY: &str = "no reply";
-const NO_STAMPS_IN_STREAM: &str = "tcp: a byte stream has no packets whose departure and arrival could be stamped";
+const NO_STAMPS_IN_STREAM: &str =
+    "tcp: a byte stream has no packets whose departure and arrival could be stamped";
 const NO_SPLIT: &str = "no reply had all four stamps: see errors";
 
 /// The result of one run. Counts as in `railgauge_core::session::Account`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the fields are the contract's, described in docs/schema/ping-v1.json")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the contract's, described in docs/schema/ping-v1.json"
+)]
 pub struct PingReport {
     pub schema: &'static str,
     pub version: &'static str,
@@ -163,33 +167,53 @@ impl PingRun {
             let mtu = self.end.mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string());
             let headers = if peer.is_ipv4() { 28 } else { 48 };
             let fits = self.end.mtu.map_or(0, |mtu| mtu.saturating_sub(headers));
-            format!("packets of {} octets do not fit the path to {peer} (MTU {mtu}): use --size {fits} or less", self.size_bytes)
+            format!(
+                "packets of {} octets do not fit the path to {peer} (MTU {mtu}): use --size {fits} or less",
+                self.size_bytes
+            )
         } else if has("port_unreachable") {
             let hint = self.start_hint();
-            format!("no reply: {peer} answers that nobody listens on that port (ICMP port unreachable): {hint}")
+            format!(
+                "no reply: {peer} answers that nobody listens on that port (ICMP port unreachable): {hint}"
+            )
         } else if has("network_unreachable") || has("host_unreachable") || has("host_down") {
-            format!("no reply: {peer} cannot be reached: check the route (`ip route get {}`) and the link", peer.ip())
+            format!(
+                "no reply: {peer} cannot be reached: check the route (`ip route get {}`) and the link",
+                peer.ip()
+            )
         } else if has("not_permitted") {
-            format!("no reply: this host's firewall does not let packets to {peer} out: check nftables or iptables")
+            format!(
+                "no reply: this host's firewall does not let packets to {peer} out: check nftables or iptables"
+            )
         } else if has("interface_down") {
             format!("no reply: the interface towards {peer} is down: check `ip link`")
         } else if has("reply_hmac_wrong") {
-            format!("no valid reply: {peer} answers with another key: give both sides the same --auth-key-file")
+            format!(
+                "no valid reply: {peer} answers with another key: give both sides the same --auth-key-file"
+            )
         } else if has("reply_too_short") {
-            format!("no valid reply: what {peer} answers is too short for STAMP in this mode: does one side alone have a key?")
+            format!(
+                "no valid reply: what {peer} answers is too short for STAMP in this mode: does one side alone have a key?"
+            )
         } else if has("connection_lost") {
-            format!("no reply: {peer} closed the connection: does it speak the railgauge tcp transport?")
+            format!(
+                "no reply: {peer} closed the connection: does it speak the railgauge tcp transport?"
+            )
         } else if account.in_flight > 0 && account.lost == 0 {
             format!("no reply from {peer} before the run was stopped")
         } else {
             let hint = self.start_hint();
-            format!("no reply from {peer} within {:?}: {hint}, and is its UDP port open in every firewall between?", self.config.timeout)
+            format!(
+                "no reply from {peer} within {:?}: {hint}, and is its UDP port open in every firewall between?",
+                self.config.timeout
+            )
         })
     }
 
     fn start_hint(&self) -> String {
         let (ip, port) = (self.peer.ip(), self.peer.port());
-        let transport = if self.config.transport == Transport::Tcp { " --transport tcp" } else { "" };
+        let transport =
+            if self.config.transport == Transport::Tcp { " --transport tcp" } else { "" };
         format!("is `railgauge reflect{transport}` running on {ip} with port {port}")
     }
 
@@ -198,7 +222,8 @@ impl PingRun {
         let account = &self.end.account;
         let config = &self.config;
         let judged = self.judge();
-        let named: Vec<_> = judged.series.iter().map(|(name, summary, _)| (*name, summary)).collect();
+        let named: Vec<_> =
+            judged.series.iter().map(|(name, summary, _)| (*name, summary)).collect();
         let validity = validity::notes(self, &named);
         let split = self.shown_split();
         let json = |blocks: &Blocks, source| self.latency(blocks, source);

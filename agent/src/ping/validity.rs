@@ -46,7 +46,10 @@ fn schedule(run: &PingRun, notes: &mut Vec<String>) {
     }
     let skipped = share(account.skipped, account.scheduled);
     if account.skipped > 0 {
-        notes.push(format!("{} of the slots skipped: the prober was behind by more than the time-out", percent(skipped)));
+        notes.push(format!(
+            "{} of the slots skipped: the prober was behind by more than the time-out",
+            percent(skipped)
+        ));
     }
     if account.scheduled < run.config.count && !run.end.gave_up {
         notes.push(format!("stopped early: {} of {} slots", account.scheduled, run.config.count));
@@ -71,7 +74,9 @@ fn prober(run: &PingRun, notes: &mut Vec<String>) {
     if longest >= NOTED_GAP {
         let total = Duration::from_nanos(findings.gaps_total_ns);
         let gaps = findings.gaps;
-        notes.push(format!("prober stood still {gaps} times, {total:.1?} in all, {longest:.1?} at most"));
+        notes.push(format!(
+            "prober stood still {gaps} times, {total:.1?} in all, {longest:.1?} at most"
+        ));
     }
     for step in &findings.clock_steps_ns {
         let by = Duration::from_nanos(step.unsigned_abs());
@@ -88,7 +93,9 @@ fn machine(run: &PingRun, notes: &mut Vec<String>) {
         notes.push(format!("governor {governor}"));
     }
     let clocksource = inventory::current_clocksource(&roots);
-    if let Some(name) = clocksource.known().filter(|name| !matches!(name.as_str(), "tsc" | "arch_sys_counter")) {
+    if let Some(name) =
+        clocksource.known().filter(|name| !matches!(name.as_str(), "tsc" | "arch_sys_counter"))
+    {
         notes.push(format!("clocksource {name}"));
     }
 }
@@ -120,7 +127,9 @@ fn stamps(run: &PingRun, notes: &mut Vec<String>) {
 
 fn buffers(run: &PingRun, notes: &mut Vec<String>) {
     let smallest = run.end.flows.iter().filter_map(|flow| flow.receive_buffer_bytes).min();
-    let Some(granted) = smallest.filter(|&granted| granted < run.wanted_receive_buffer) else { return };
+    let Some(granted) = smallest.filter(|&granted| granted < run.wanted_receive_buffer) else {
+        return;
+    };
     notes.push(format!(
         "receive buffer of {granted} bytes holds less than a second of replies ({} wanted): raise net.core.rmem_max",
         run.wanted_receive_buffer

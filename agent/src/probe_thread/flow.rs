@@ -38,7 +38,9 @@ pub enum FlowError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// Nobody there, or nobody listening.
-    #[error("cannot connect to {peer} by TCP: is `railgauge reflect --transport tcp` running there, and is the port open?")]
+    #[error(
+        "cannot connect to {peer} by TCP: is `railgauge reflect --transport tcp` running there, and is the port open?"
+    )]
     Connect {
         /// Where to.
         peer: SocketAddr,
@@ -202,7 +204,8 @@ impl Flow {
     fn flush_stream(&mut self, on: &mut impl FnMut(FlowEvent<'_>)) {
         let Link::Tcp { stream, packet, failed } = &mut self.link else { return };
         for number in self.handed.drain(..) {
-            let result = if *failed { Err(io::ErrorKind::NotConnected.into()) } else { stream.send(packet) };
+            let result =
+                if *failed { Err(io::ErrorKind::NotConnected.into()) } else { stream.send(packet) };
             match result {
                 Ok(()) => self.counts.0 += 1,
                 Err(error) => {

@@ -146,14 +146,15 @@ impl Answering {
     ) {
         self.count_drops(datagram, trouble);
         let Some(from) = datagram.from else { return };
-        let (t2, t2_source) =
-            datagram.stamp.unwrap_or_else(|| (clock::wall(), StampSource::User));
+        let (t2, t2_source) = datagram.stamp.unwrap_or_else(|| (clock::wall(), StampSource::User));
         let stamped = self.socket.kernel_stamps().is_ok();
         let t3_source = if stamped { StampSource::Kernel } else { StampSource::User };
         let rx = Received { t2, t2_source, t3_source, ttl: datagram.ttl };
         let now = clock::monotonic();
         // Why a request gets no reply is counted by the rules.
-        let Ok(prepared) = reflector.receive(now, from, datagram.payload, rx, reply) else { return };
+        let Ok(prepared) = reflector.receive(now, from, datagram.payload, rx, reply) else {
+            return;
+        };
         let route = ReplyRoute { to: from, local: datagram.local, tos: datagram.tos };
         let packet = prepared.finish(clock::wall(), reply);
         match self.socket.reply(packet, &route) {
@@ -196,7 +197,8 @@ impl Answering {
         trouble: &mut BTreeMap<&'static str, u64>,
     ) {
         self.take_departures(errors, reflector, trouble);
-        if self.socket.kernel_stamps().is_ok() && self.socket.restart_transmit_numbering().is_err() {
+        if self.socket.kernel_stamps().is_ok() && self.socket.restart_transmit_numbering().is_err()
+        {
             *trouble.entry("stamp_numbering_lost").or_default() += 1;
         }
         self.tokens.fill(None);

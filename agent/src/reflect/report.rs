@@ -28,7 +28,8 @@ pub struct ReflectReport {
 
 impl ReflectReport {
     pub(super) fn new(counters: &Counters, errors: BTreeMap<&'static str, u64>) -> Self {
-        let dropped = DropReason::ALL.iter().map(|&reason| (reason.as_str(), counters.dropped(reason)));
+        let dropped =
+            DropReason::ALL.iter().map(|&reason| (reason.as_str(), counters.dropped(reason)));
         Self {
             schema: "railgauge/reflect/v1",
             version: crate::VERSION,

@@ -114,7 +114,8 @@ fn serve(stream: TcpStream, from: SocketAddr, shared: &Shared<'_>) -> Result<(),
         waiter.wait(LONGEST_SLEEP)?;
         let received = stream.receive(|request| {
             let source = StampSource::User;
-            let rx = Received { t2: clock::wall(), t2_source: source, t3_source: source, ttl: None };
+            let rx =
+                Received { t2: clock::wall(), t2_source: source, t3_source: source, ttl: None };
             let now = clock::monotonic();
             let prepared = lock(&shared.reflector).receive(now, from, request, rx, &mut out);
             if let Ok(prepared) = prepared {

@@ -14,12 +14,18 @@ struct Cell {
     rises: i64,
 }
 
+/// Samples under a threshold that separate two runs above it. A stall that some probes escape is one event, so runs
+/// closer than this are one (runs declustering of extreme value theory: Smith and Weissman 1994); with independent
+/// samples it joins no more than 15 % of the runs above p99 and 1.6 % of those above p99.9.
+pub(crate) const SEPARATION: usize = 16;
+
 /// Counts the samples of one series. Owned by one thread.
 ///
 /// Samples are handed over in the order in which they were sent, time-outs in their place among the replies, so
-/// that separate runs above any threshold can be counted: for each step upwards from one sample to the next the
-/// start and the end of the rise are noted, and the runs above a threshold are the rises that cross it. The
-/// first sample ever rises from below everything; the last one before a drain is remembered across it.
+/// that separate runs above any threshold can be counted. A sample begins a run above those thresholds that it
+/// reaches and that none of the 16 samples before it reached: it is a rise from their maximum to itself, and
+/// the runs above a threshold are the rises that cross it. Only the ends of rises are counted, by place. The
+/// first sample ever rises from below everything; the 16 are remembered across drains.
 ///
 /// Recording never allocates: all places (432 KiB) and the list of those in use (54 KiB) exist from the start.
 /// Draining costs only the places in use.
@@ -27,7 +33,7 @@ pub struct Recorder {
     cells: Box<[Cell]>,
     /// Places whose cell is not zero, each once.
     touched: Vec<u16>,
-    previous: Option<u16>,
+    recent: Recent,
     min_ns: u64,
     max_ns: u64,
     sum_ns: u128,
@@ -45,7 +51,7 @@ impl Recorder {
         Self {
             cells: vec![Cell::default(); PLACES].into_boxed_slice(),
             touched: Vec::with_capacity(PLACES),
-            previous: None,
+            recent: Recent::default(),
             min_ns: u64::MAX,
             max_ns: 0,
             sum_ns: 0,
@@ -70,16 +76,13 @@ impl Recorder {
 
     #[inline]
     fn count(&mut self, place: u16) {
-        let mut rise = 1;
-        if let Some(previous) = self.previous {
-            if previous < place {
-                self.add(previous, 0, -1);
-            } else {
-                rise = 0;
-            }
+        let before = self.recent.max();
+        let rises = before.is_none_or(|before| before < place);
+        if let Some(before) = before.filter(|_| rises) {
+            self.add(before, 0, -1);
         }
-        self.add(place, 1, rise);
-        self.previous = Some(place);
+        self.add(place, 1, i64::from(rises));
+        self.recent.push(place);
     }
 
     /// A cell once touched stays different from zero until drained: samples only grow, and a cell without
@@ -118,6 +121,47 @@ impl Recorder {
         }
         window.counts = SparseCounts::from_sorted(counts);
         window
+    }
+}
+
+/// The largest of the last [`SEPARATION`] places, at a cost that does not depend on how many they are: maxima from
+/// each place of the last full block to its end, and one of the block being filled (van Herk 1992).
+#[derive(Default)]
+struct Recent {
+    filling: [Option<u16>; SEPARATION],
+    /// Places in `filling`.
+    filled: usize,
+    /// The largest of those.
+    filling_max: Option<u16>,
+    /// For each position of the full block, the largest from there to its end.
+    full_max: [Option<u16>; SEPARATION],
+}
+
+impl Recent {
+    /// `None` before the first.
+    #[inline]
+    fn max(&self) -> Option<u16> {
+        self.filling_max.max(self.full_max[self.filled])
+    }
+
+    #[inline]
+    fn push(&mut self, place: u16) {
+        self.filling[self.filled] = Some(place);
+        self.filling_max = self.filling_max.max(Some(place));
+        self.filled += 1;
+        if self.filled == SEPARATION {
+            self.begin_block();
+        }
+    }
+
+    fn begin_block(&mut self) {
+        let mut max = None;
+        for (suffix, place) in self.full_max.iter_mut().zip(self.filling).rev() {
+            max = max.max(place);
+            *suffix = max;
+        }
+        self.filled = 0;
+        self.filling_max = None;
     }
 }
 

@@ -101,12 +101,28 @@ impl Window {
 
     /// How many separate runs of samples ranked above rank `rank` there were, in order of recording: the samples
     /// at or above the bucket of rank `rank` + 1, so that ties with the first sample of the tail belong to it.
-    /// Zero when nothing is ranked above. 10 stalls of 10 samples each are 10 runs.
+    /// Runs are separate when at least 16 samples lie between them (see [`Recorder`](super::Recorder)). Zero when
+    /// nothing is ranked above. 10 stalls of 10 samples each are 10 runs.
     pub fn runs_above_rank(&self, rank: u64) -> u64 {
         if rank >= self.samples() {
             return 0;
         }
         self.runs_at_or_above(self.place_at_rank(rank + 1))
+    }
+
+    /// The samples among which [`Self::runs_above_rank`] counts runs: those ranked above `rank`, and those in the
+    /// same bucket as the first of them.
+    pub fn samples_in_tail(&self, rank: u64) -> u64 {
+        if rank >= self.samples() {
+            return 0;
+        }
+        let below = match self.place_at_rank(rank + 1) {
+            CENSORED_PLACE => self.replies(),
+            OVERFLOW_PLACE => self.counts.total(),
+            0 => 0,
+            place => self.counts.at_or_below(place - 1),
+        };
+        self.samples() - below
     }
 
     /// A run begins with a rise from below the threshold to it or above, so runs are the rises that end at or

@@ -2,12 +2,8 @@
 
 use std::fmt;
 
-use super::blocks::Block;
-use super::{Blocks, Quantile, binomial, student};
+use super::{Blocks, Quantile, binomial, dependence};
 use crate::histogram::{Window, layout};
-
-/// Fewer separate runs in the tail than this are noted.
-const FEW_EPISODES: u64 = 10;
 
 /// The numbers of one series.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +37,7 @@ pub struct QuantileSummary {
     pub quantile: Quantile,
     /// What is known of it.
     pub outcome: Outcome,
-    /// Separate runs of samples in the tail above it, for p99 and above; `None` below, and where withheld.
+    /// Separate events in the tail above it, for p99 and above; `None` below, and where withheld.
     pub episodes: Option<u64>,
 }
 
@@ -72,11 +68,11 @@ pub enum Outcome {
 /// A validity note about a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// Few separate runs of samples are all that a tail quantile rests on.
+    /// Few separate events are all that a tail quantile rests on.
     FewEpisodes {
         /// The quantile.
         quantile: Quantile,
-        /// Its runs: fewer than 10.
+        /// Its events: fewer than 10.
         episodes: u64,
     },
     /// There is one block, so that dependence between samples could not be seen.
@@ -126,7 +122,7 @@ pub fn summarize(blocks: &Blocks, censored_at_ns: u64) -> Summary {
 
 fn notes(blocks: &Blocks, quantiles: &[QuantileSummary]) -> Vec<Note> {
     let few = quantiles.iter().filter_map(|q| {
-        let episodes = q.episodes.filter(|&runs| runs < FEW_EPISODES)?;
+        let episodes = q.episodes.filter(|&runs| runs < dependence::FEW_EPISODES)?;
         Some(Note::FewEpisodes { quantile: q.quantile, episodes })
     });
     let shown = quantiles.iter().any(|q| matches!(q.outcome, Outcome::Value { .. }));
@@ -147,7 +143,9 @@ fn judge(blocks: &Blocks, quantile: Quantile, timeout_ns: u64) -> QuantileSummar
     let outcome = match upper_value(total, rank) {
         None => Outcome::AtLeast { timeout_ns },
         Some(value_ns) => {
-            let (low, high) = wider(ranks, cluster_ranks(blocks, quantile, rank));
+            let blocks = dependence::block_ranks(blocks, quantile);
+            let runs = dependence::run_ranks(total, quantile);
+            let (low, high) = [blocks, runs].into_iter().flatten().fold(ranks, wider);
             Outcome::Value {
                 value_ns,
                 low_ns: lower_value(total, low),
@@ -155,12 +153,12 @@ fn judge(blocks: &Blocks, quantile: Quantile, timeout_ns: u64) -> QuantileSummar
             }
         }
     };
-    let episodes = quantile.is_tail().then(|| total.runs_above_rank(rank));
+    let episodes = quantile.is_tail().then(|| dependence::episodes_above(total, rank));
     QuantileSummary { quantile, outcome, episodes }
 }
 
-fn wider(a: (u64, u64), b: Option<(u64, u64)>) -> (u64, u64) {
-    b.map_or(a, |b| (a.0.min(b.0), a.1.max(b.1)))
+fn wider(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    (a.0.min(b.0), a.1.max(b.1))
 }
 
 /// The most that the reply of this rank can have taken; `None` when it is a time-out.
@@ -179,47 +177,6 @@ fn lower_value(total: &Window, rank: u64) -> u64 {
     let min = total.min_ns().unwrap_or(0);
     let bucket = total.counts().index_at_rank(rank);
     bucket.map_or(layout::HIGHEST_NS, layout::lowest_equivalent).max(min)
-}
-
-/// Ranks between which the quantile lies with 95 %, from how much the share of samples at or under it differs between
-/// blocks; kept within the sample. `None` with fewer than two blocks, or when the quantile is in no bucket.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "ranks are far below 2^53; float casts saturate"
-)]
-fn cluster_ranks(blocks: &Blocks, quantile: Quantile, rank: u64) -> Option<(u64, u64)> {
-    let n = blocks.total().samples();
-    let index = blocks.total().counts().index_at_rank(rank)?;
-    let count = blocks.occupied().count();
-    if count < 2 {
-        return None;
-    }
-    // A bucket can hold much of the sample. The true quantile is somewhere in it, so of the shares at its two edges
-    // that with the larger error counts.
-    let upper = squared_deviations(blocks.occupied(), n, |block| block.at_or_below(index));
-    let lower = squared_deviations(blocks.occupied(), n, |block| {
-        index.checked_sub(1).map_or(0, |below| block.at_or_below(below))
-    });
-    let correction = count as f64 / (count - 1) as f64;
-    let error = student::t_975(count - 1) * (correction * upper.max(lower)).sqrt();
-    let centre = n as f64 * quantile.share();
-    let low = (centre - error).floor().max(1.0) as u64;
-    let high = (centre + error).ceil() as u64;
-    Some((low, high.saturating_add(1).min(n)))
-}
-
-/// Sum over blocks of the squared difference between the samples that `hits` counts in the block and those expected
-/// by the block's size: the sandwich variance of their overall number.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn squared_deviations<'a>(
-    blocks: impl Iterator<Item = &'a Block> + Clone,
-    n: u64,
-    hits: impl Fn(&Block) -> u64,
-) -> f64 {
-    let share = blocks.clone().map(&hits).sum::<u64>() as f64 / n as f64;
-    blocks.map(|block| (hits(block) as f64 - share * block.samples() as f64).powi(2)).sum()
 }
 
 #[cfg(test)]

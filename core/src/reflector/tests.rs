@@ -257,7 +257,11 @@ fn work_stops_at_a_malformed_tlv_and_the_rest_goes_back_as_it_came() {
 fn experiments_of_others_with_our_type_are_unknown() {
     let ours = [0x80, tlv::STAMP_SOURCES, 0, 4, b'R', b'G', 0, 0];
     let user = tlv::source_code(StampSource::User);
-    assert_eq!(reflected(&ours), [0, tlv::STAMP_SOURCES, 0, 4, b'R', b'G', 3, user], "nobody asked for a true t3");
+    assert_eq!(
+        reflected(&ours),
+        [0, tlv::STAMP_SOURCES, 0, 4, b'R', b'G', 3, user],
+        "nobody asked for a true t3"
+    );
     let foreign = [0x80, tlv::STAMP_SOURCES, 0, 4, b'X', b'G', 9, 9];
     assert_eq!(reflected(&foreign), foreign);
     let longer = [0x80, tlv::STAMP_SOURCES, 0, 5, b'R', b'G', 0, 0, 0];

@@ -25,7 +25,12 @@ struct Waiting {
 
 impl FlowState {
     /// The reply to probe `number` had `reflector_seq`; its true t3 will follow. Returns a probe given up for it.
-    pub(super) fn expect(&mut self, reflector_seq: u32, number: u64, measured: bool) -> Option<u64> {
+    pub(super) fn expect(
+        &mut self,
+        reflector_seq: u32,
+        number: u64,
+        measured: bool,
+    ) -> Option<u64> {
         let given_up = if self.waiting.len() >= WAITING { self.waiting.pop_front() } else { None };
         self.waiting.push_back(Waiting { reflector_seq, number, measured });
         given_up.map(|waiting| waiting.number)

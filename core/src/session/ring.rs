@@ -30,13 +30,15 @@ pub(super) struct Arrival {
 
 impl Arrival {
     pub(super) fn new(at: Monotonic, t4: (Wall, StampSource), reply: &Reply) -> Self {
-        let (t2_source, promised) = reply.sources.unwrap_or((StampSource::Unknown, StampSource::Unknown));
+        let (t2_source, promised) =
+            reply.sources.unwrap_or((StampSource::Unknown, StampSource::Unknown));
         let t3_follows = match promised {
             StampSource::Kernel | StampSource::Hardware | StampSource::Cqe => Some(promised),
             _ => None,
         };
         // The t3 in the reply itself was written before the reply left: by our own reflector, in user space.
-        let t3_source = if reply.sources.is_some() { StampSource::User } else { StampSource::Unknown };
+        let t3_source =
+            if reply.sources.is_some() { StampSource::User } else { StampSource::Unknown };
         Self { at, t4, t2: (reply.t2, t2_source), t3: (reply.t3, t3_source), t3_follows }
     }
 }
@@ -81,7 +83,10 @@ impl Entry {
     pub(super) fn arrived_after(&self, timeout: Duration, t4: (Wall, StampSource)) -> bool {
         let (t4, source) = t4;
         source == StampSource::Kernel
-            && t4.minus(self.user_t1).non_negative().is_some_and(|ns| u128::from(ns) > timeout.as_nanos())
+            && t4
+                .minus(self.user_t1)
+                .non_negative()
+                .is_some_and(|ns| u128::from(ns) > timeout.as_nanos())
     }
 
     pub(super) fn awaits_follow_up(&self) -> bool {

@@ -23,11 +23,8 @@ record! {
 
 pub(super) fn collect(sysfs: &Tree) -> Reading<Vec<NumaNode>> {
     sysfs.names(DIRECTORY).map(|names| {
-        names
-            .iter()
-            .filter_map(|name| name.strip_prefix("node")?.parse().ok())
-            .map(|node| numa_node(sysfs, node))
-            .collect()
+        let nodes = sysfs.numbered(DIRECTORY, &names, "node");
+        nodes.into_iter().map(|node| numa_node(sysfs, node)).collect()
     })
 }
 

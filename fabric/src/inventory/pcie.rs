@@ -71,12 +71,18 @@ pub(super) fn collect(sysfs: &Tree, nics: &[Nic], rdma: &[RdmaDevice]) -> Readin
     })
 }
 
+/// What a function is to us; one whose class or vendor cannot be told is left out by name.
 fn role(sysfs: &Tree, address: &str) -> Option<Role> {
-    let class = *hexadecimal(sysfs, &format!("{DIRECTORY}/{address}/class")).known()?;
-    let vendor = hexadecimal(sysfs, &format!("{DIRECTORY}/{address}/vendor"));
-    match class >> 8 {
+    let number = |name: &str| match hexadecimal(sysfs, &format!("{DIRECTORY}/{address}/{name}")) {
+        Reading::Known(number) => Some(number),
+        Reading::Unsupported(why) | Reading::Failed(why) => {
+            sysfs.leave_out(why);
+            None
+        }
+    };
+    match number("class")? >> 8 {
         0x0200..=0x02ff => Some(Role::Nic),
-        0x0300 | 0x0302 if vendor.known() == Some(&NVIDIA) => Some(Role::Gpu),
+        0x0300 | 0x0302 if number("vendor")? == NVIDIA => Some(Role::Gpu),
         _ => None,
     }
 }

@@ -86,11 +86,8 @@ fn device(sysfs: &Tree, name: String) -> RdmaDevice {
         hca_type: sysfs.word(&file("hca_type")),
         board_id: sysfs.word(&file("board_id")),
         ports: sysfs.names(&file("ports")).map(|ports| {
-            ports
-                .iter()
-                .filter_map(|port| port.parse().ok())
-                .map(|number| port(sysfs, &path, number))
-                .collect()
+            let numbers = sysfs.numbered(&file("ports"), &ports, "");
+            numbers.into_iter().map(|number| port(sysfs, &path, number)).collect()
         }),
         name,
     }
@@ -124,20 +121,27 @@ fn after_number(sysfs: &Tree, path: &str) -> Reading<String> {
 
 /// Entries in use. Reading an index that is not mapped into this container gives EINVAL: not in use.
 fn gids(sysfs: &Tree, port: &str) -> Vec<Gid> {
-    let indices = sysfs.names_or_none(&format!("{port}/gids"));
-    indices
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .filter_map(|index: u32| {
-            let gid = sysfs.word(&format!("{port}/gids/{index}")).known()?.clone();
-            (gid != ZERO_GID).then(|| Gid {
-                index,
-                gid,
-                kind: sysfs.word(&format!("{port}/gid_attrs/types/{index}")),
-                netdev: sysfs.word(&format!("{port}/gid_attrs/ndevs/{index}")),
-            })
-        })
-        .collect()
+    let directory = format!("{port}/gids");
+    let names = sysfs.names_or_none(&directory);
+    let indices = sysfs.numbered(&directory, &names, "");
+    indices.into_iter().filter_map(|index| gid(sysfs, port, index)).collect()
+}
+
+fn gid(sysfs: &Tree, port: &str, index: u32) -> Option<Gid> {
+    let gid = match sysfs.word(&format!("{port}/gids/{index}")) {
+        Reading::Known(gid) if gid != ZERO_GID => gid,
+        Reading::Failed(why) => {
+            sysfs.leave_out(why);
+            return None;
+        }
+        Reading::Known(_) | Reading::Unsupported(_) => return None,
+    };
+    Some(Gid {
+        index,
+        gid,
+        kind: sysfs.word(&format!("{port}/gid_attrs/types/{index}")),
+        netdev: sysfs.word(&format!("{port}/gid_attrs/ndevs/{index}")),
+    })
 }
 
 fn netdev(sysfs: &Tree, device: &str, gids: &[Gid]) -> Reading<String> {

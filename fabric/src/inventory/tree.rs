@@ -153,6 +153,24 @@ impl Tree {
         }
     }
 
+    /// The numbers that name a directory's entries, after `prefix`; an entry with the prefix and no number
+    /// in range is left out by name.
+    pub(crate) fn numbered(&self, path: &str, names: &[String], prefix: &str) -> Vec<u32> {
+        let numbered = names.iter().filter_map(|name| Some((name, name.strip_prefix(prefix)?)));
+        numbered
+            .filter_map(|(name, number)| {
+                let number = number.parse().ok();
+                if number.is_none() {
+                    self.leave_out(format!(
+                        "{}/{name}: named by no number in range",
+                        self.name(path)
+                    ));
+                }
+                number
+            })
+            .collect()
+    }
+
     /// Whether the path, links followed, leads to anything.
     pub(crate) fn exists(&self, path: &str) -> bool {
         self.root.join(path).exists()
@@ -184,7 +202,8 @@ impl Tree {
         }
     }
 
-    fn leave_out(&self, sentence: String) {
+    /// Notes what no field can show.
+    pub(crate) fn leave_out(&self, sentence: String) {
         self.left_out.borrow_mut().push(sentence);
     }
 
@@ -209,9 +228,7 @@ impl Tree {
     fn absent<T>(&self, path: &str, error: &io::Error) -> Reading<T> {
         let name = self.name(path);
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                Reading::Unsupported(format!("there is no {name}"))
-            }
+            io::ErrorKind::NotFound => Reading::Unsupported(format!("there is no {name}")),
             io::ErrorKind::PermissionDenied => {
                 Reading::Failed(format!("{name}: permission denied; run as root to see it"))
             }

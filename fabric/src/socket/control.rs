@@ -120,7 +120,9 @@ fn read<T: Plain>(data: &[u8]) -> Option<T> {
     }
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: `data` has at least the size of `T`, and the two do not overlap.
-    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), value.as_mut_ptr().cast(), size_of::<T>()) };
+    unsafe {
+        std::ptr::copy_nonoverlapping(data.as_ptr(), value.as_mut_ptr().cast(), size_of::<T>())
+    };
     // SAFETY: all octets were written, and any octets are a valid `T` (`Plain`).
     Some(unsafe { value.assume_init() })
 }

@@ -29,7 +29,9 @@ pub struct UdpOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Somebody else has the port.
-    #[error("{local} is in use by another process: choose another port, or stop the one that has it (`ss -ulpn`)")]
+    #[error(
+        "{local} is in use by another process: choose another port, or stop the one that has it (`ss -ulpn`)"
+    )]
     InUse {
         /// The address asked for.
         local: SocketAddr,
@@ -93,7 +95,8 @@ impl UdpSocket {
         let receive_buffer_bytes = set_receive_buffer(&socket, options.receive_buffer_bytes)
             .map_err(other("set the receive buffer of"))?;
         let kernel_stamps = if options.kernel_stamps {
-            set_timestamping(socket.as_raw_fd()).map_err(|e| format!("SO_TIMESTAMPING refused: {e}"))
+            set_timestamping(socket.as_raw_fd())
+                .map_err(|e| format!("SO_TIMESTAMPING refused: {e}"))
         } else {
             Err("not asked for".to_owned())
         };
@@ -192,7 +195,6 @@ pub(super) fn get_int(fd: RawFd, level: i32, name: i32) -> io::Result<i32> {
     let mut value = 0_i32;
     let mut length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(4);
     // SAFETY: the kernel writes at most `length` bytes into one `i32` on our stack.
-    let rc =
-        unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
+    let rc = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
     if rc == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }

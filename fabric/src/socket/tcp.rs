@@ -97,7 +97,11 @@ impl PacketStream {
                 }
                 Ok(true)
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+            {
+                Ok(false)
+            }
             Err(e) => Err(e.into()),
         }
     }

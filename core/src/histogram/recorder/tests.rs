@@ -39,10 +39,11 @@ fn place(sample: &Sample) -> u16 {
     }
 }
 
-/// Runs of samples at or above a place, counted one by one.
+/// Runs of samples at or above a place, at least [`SEPARATION`] samples apart, counted one by one.
 fn runs_counted(samples: &[Sample], threshold: u16) -> u64 {
     let above: Vec<bool> = samples.iter().map(|s| place(s) >= threshold).collect();
-    let begins = (0..above.len()).filter(|&i| above[i] && (i == 0 || !above[i - 1]));
+    let recent = |i: usize| above[i.saturating_sub(SEPARATION)..i].contains(&true);
+    let begins = (0..above.len()).filter(|&i| above[i] && !recent(i));
     begins.count() as u64
 }
 
@@ -56,6 +57,16 @@ fn a_stall_is_one_run_however_long() {
     let window = recorder.drain();
     assert_eq!(window.samples(), 10_000);
     assert_eq!(window.runs_above_rank(9_900), 10);
+}
+
+#[test]
+fn a_stall_that_some_probes_escape_is_one_run() {
+    let mut recorder = Recorder::new();
+    for i in 0..4_000u64 {
+        let stalled = i % 1_000 < 100 && i % 5 != 3;
+        recorder.record(if stalled { 10_000_000 } else { 10_000 });
+    }
+    assert_eq!(recorder.drain().runs_above_rank(3_900), 4);
 }
 
 #[test]

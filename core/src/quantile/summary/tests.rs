@@ -43,14 +43,35 @@ fn nothing_recorded_is_nothing_known() {
 
 #[test]
 fn few_samples_withhold_high_quantiles() {
-    let summary = summarize(&run((1..=400).map(Some)), TIMEOUT);
+    // 1 to 400, the large ones far from each other.
+    let summary = summarize(&run((1..=400).map(|i| Some(i * 181 % 401))), TIMEOUT);
     assert_eq!(interval(&summary, Quantile::P50).1, 200);
     assert_eq!(interval(&summary, Quantile::P99), (392, 396, 400));
     assert_eq!(of(&summary, Quantile::P99_9).outcome, Outcome::Withheld { needed: 3_688 });
     assert_eq!(of(&summary, Quantile::P99_9).episodes, None);
+    let few = Note::FewEpisodes { quantile: Quantile::P99, episodes: 4 };
+    assert_eq!(summary.notes, [few, Note::OneBlock]);
+}
+
+#[test]
+fn a_tail_in_one_run_widens_the_interval() {
+    let summary = summarize(&run((1..=400).map(Some)), TIMEOUT);
+    assert_eq!(interval(&summary, Quantile::P99), (388, 396, 400));
     let few = Note::FewEpisodes { quantile: Quantile::P99, episodes: 1 };
     assert_eq!(summary.notes, [few, Note::OneBlock]);
     assert_eq!(few.to_string(), "p99 tail rests on 1 event");
+}
+
+#[test]
+fn single_samples_beside_a_long_stall_are_not_many_events() {
+    let sample = |i: u64| match i {
+        700..760 => 9_000_000,
+        _ if i.is_multiple_of(200) => 50_000,
+        _ => 10_000 + i % 97,
+    };
+    let summary = summarize(&run((0..10_000).map(|i| Some(sample(i)))), TIMEOUT);
+    // 50 single samples and the stall are 51 runs, but more than half of the tail is one.
+    assert_eq!(of(&summary, Quantile::P99).episodes, Some(2));
 }
 
 #[test]

@@ -1,0 +1,211 @@
+//! What can be typed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::fail_if::FailIf;
+use crate::number;
+
+/// Measures the interconnects of GPU clusters: the latency tail of a path, with the network's part told from the
+/// hosts'.
+#[derive(Debug, Parser)]
+#[command(name = "railgauge", version = railgauge_agent::VERSION, propagate_version = true)]
+#[command(
+    after_help = "Exit codes: 0 done and healthy; 1 done, and something is degraded or failed; 2 usage; 3 could not measure."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure one path now; TARGET is any `railgauge reflect` or STAMP reflector (RFC 8762).
+    Ping(Box<PingArgs>),
+    /// Answer probes.
+    Reflect(ReflectArgs),
+    /// What this node is, and what can be measured on it.
+    Inventory(InventoryArgs),
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs: one object.
+    Json,
+}
+
+/// What carries the probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// STAMP datagrams: loss shows as loss.
+    Udp,
+    /// STAMP packets over a connection: loss shows as delay.
+    Tcp,
+}
+
+/// Formats of timestamps in packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TimestampFormat {
+    /// 32 bits of seconds, 32 of fraction.
+    Ntp,
+    /// 32 bits of seconds, 32 of nanoseconds.
+    Ptp,
+}
+
+/// `railgauge ping`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each series is printed as n, min, quantiles with their 95 % interval, max. app_rtt counts from the intended \
+send time: app_rtt = network_rtt + prober_delay + responder_delay, sample by sample. `-` means: too few samples to know."
+)]
+pub struct PingArgs {
+    /// host, host:port, IPv4, IPv4:port, IPv6 or [IPv6]:port; the port is 862 unless given (tcp: 7463)
+    pub target: String,
+    /// What carries the probes
+    #[arg(long, value_enum, default_value = "udp")]
+    pub transport: Transport,
+    /// Time between intended sends, from 1us to 1h
+    #[arg(long, default_value = "1ms", value_parser = interval)]
+    pub interval: Duration,
+    /// How long to measure, after the warm-up [default: 10s]
+    #[arg(long, value_parser = run_length, conflicts_with = "count")]
+    pub duration: Option<Duration>,
+    /// How many probes to send, instead of a duration
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    pub count: Option<u64>,
+    /// A probe without a reply this long after it left is lost, from 1ms to 60s
+    #[arg(long, default_value = "1s", value_parser = timeout)]
+    pub timeout: Duration,
+    /// Probes before those that count; discarded
+    #[arg(long, default_value = "50", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub warmup: u64,
+    /// Least octets of UDP payload; the packet is never smaller than STAMP and its telemetry, 72 octets
+    #[arg(long, default_value = "44", value_parser = size)]
+    pub size: usize,
+    /// Send the base packet alone, without telemetry TLVs: the network RTT is then an upper bound
+    #[arg(long)]
+    pub bare: bool,
+    /// Spin instead of sleeping: one core, the least delay
+    #[arg(long)]
+    pub busy_poll: bool,
+    /// Pin the probe thread to this CPU [default: where it starts]
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// Pin the probe thread to the NUMA node of this network or RDMA device
+    #[arg(long, conflicts_with = "cpu")]
+    pub device: Option<String>,
+    /// Send from this address
+    #[arg(long, value_name = "ADDRESS")]
+    pub source: Option<IpAddr>,
+    /// Differentiated services code point, 0 to 63; the reply comes back in the same class
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=63))]
+    pub dscp: u8,
+    /// TTL or hop limit
+    #[arg(long, default_value = "255", value_parser = clap::value_parser!(u8).range(1..))]
+    pub ttl: u8,
+    /// Source ports that take turns, so that ECMP spreads the probes over paths
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub flows: u16,
+    /// STAMP session identifier (RFC 8972), 0 for none
+    #[arg(long, default_value = "0")]
+    pub ssid: u16,
+    /// Format of our timestamps in packets
+    #[arg(long, value_enum, default_value = "ntp")]
+    pub timestamp_format: TimestampFormat,
+    /// File with a key in hexadecimal: authenticated STAMP (HMAC-SHA-256)
+    #[arg(long, value_name = "FILE")]
+    pub auth_key_file: Option<PathBuf>,
+    /// Write an HdrHistogram interval log, 1 s intervals
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
+    /// Write every sample as CSV (kept in memory until the end)
+    #[arg(long, value_name = "FILE")]
+    pub samples: Option<PathBuf>,
+    /// Exit with 1 when this holds: p99>50us, network_rtt.p99.9>1ms, max>10ms, loss>0.1%; app_rtt unless a series is named
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<FailIf>,
+    /// IPv4 only
+    #[arg(short = '4', conflicts_with = "v6", action = ArgAction::SetTrue)]
+    pub v4: bool,
+    /// IPv6 only
+    #[arg(short = '6', action = ArgAction::SetTrue)]
+    pub v6: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// `railgauge reflect`
+#[derive(Debug, Args)]
+pub struct ReflectArgs {
+    /// What carries the probes
+    #[arg(long, value_enum, default_value = "udp")]
+    pub transport: Transport,
+    /// Where to listen, ADDR:PORT, repeatable [default: every address, port 862, or 7463 without the privilege; tcp: 7463]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Spin instead of sleeping: one core, the least delay
+    #[arg(long)]
+    pub busy_poll: bool,
+    /// Pin the responder thread to this CPU
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// Replies per second and source address, bursts of up to 1,000; 0 for no bound
+    #[arg(long, default_value = "10000", value_name = "N")]
+    pub max_rate: u32,
+    /// File with keys in hexadecimal, one a line: answer only authenticated requests made with one of them
+    #[arg(long, value_name = "FILE")]
+    pub auth_key_file: Option<PathBuf>,
+    /// How to print the totals at the end
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// `railgauge inventory`
+#[derive(Debug, Args)]
+pub struct InventoryArgs {
+    /// Read this tree instead of /sys, as one recorded on another machine
+    #[arg(long, value_name = "DIR", default_value = "/sys")]
+    pub sysfs_root: PathBuf,
+    /// Read this tree instead of /proc
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub procfs_root: PathBuf,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// The whole command line, for help, man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    number::duration_between(text, Duration::from_micros(1), Duration::from_secs(3600))
+}
+
+fn run_length(text: &str) -> Result<Duration, String> {
+    number::duration_between(text, Duration::from_millis(1), Duration::from_secs(30 * 86_400))
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    number::duration_between(text, Duration::from_millis(1), Duration::from_secs(60))
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let most = railgauge_core::stamp::MAX_UDP_PAYLOAD;
+    let octets = number::octets(text)?;
+    if (1..=most).contains(&octets) {
+        Ok(octets)
+    } else {
+        Err(format!("{text:?} is out of range: from 1 to {most} octets"))
+    }
+}

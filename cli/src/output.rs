@@ -1,0 +1,44 @@
+//! Stdout carries the result and nothing else; stderr carries the rest. A reader that went away ends us quietly.
+
+use std::error::Error;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Writes `text` to stdout. A closed pipe is no error: the reader has seen enough (`railgauge ping … | head -3`).
+pub fn result(text: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && e.kind() != io::ErrorKind::BrokenPipe
+    {
+        say(&format!("cannot write the result: {e}"));
+    }
+}
+
+/// Writes `value` to stdout as one JSON object.
+pub fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => result(&(text + "\n")),
+        Err(e) => say(&format!("cannot write the result as JSON: {e}")),
+    }
+}
+
+/// Writes a line to stderr.
+pub fn say(line: &str) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// An error and its causes, in one line.
+pub fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

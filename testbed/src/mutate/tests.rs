@@ -1,0 +1,119 @@
+use super::*;
+use railgauge_core::stamp::{Key, RequestTemplate, SenderConfig};
+use railgauge_core::time::Wall;
+
+/// Enough that every outcome named below comes up; a few seconds' work unoptimised.
+const PACKETS: usize = 100_000;
+const SEED: u64 = 8762;
+
+/// Requests of each mode, and replies to them, from which mutation starts.
+fn seeds(reply: bool) -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for key in [None, Some(Key::from_octets(&KEY).unwrap())] {
+        for telemetry in [false, true] {
+            let config = SenderConfig {
+                key: key.clone(),
+                telemetry,
+                min_size: 170,
+                ..SenderConfig::default()
+            };
+            let template = RequestTemplate::new(config).unwrap();
+            let mut packet = vec![0; template.len()];
+            template.write(3, Wall::from_unix_nanos(1_767_225_600_000_000_001), &mut packet);
+            if reply {
+                clear_flags(&mut packet, if key.is_some() { 112 } else { 44 });
+            }
+            seeds.push(packet);
+        }
+    }
+    seeds
+}
+
+/// As a reflector does that understands every TLV; Follow-Up Telemetry gets a time to tell.
+fn clear_flags(packet: &mut [u8], base: usize) {
+    use railgauge_core::stamp::tlv;
+    let found: Vec<_> = tlv::walk(&packet[base..]).collect();
+    for found in found {
+        packet[base + found.at] = 0;
+        if found.kind == tlv::FOLLOW_UP {
+            packet[base + found.value_at() + 4] = 0xed;
+        }
+        if found.kind == tlv::STAMP_SOURCES {
+            packet[base + found.value_at() + 2] = 3;
+        }
+    }
+}
+
+/// Prints the counts and checks that each of `names` came up.
+#[expect(clippy::disallowed_macros, reason = "a test's own report; shown with --nocapture")]
+fn all_happened(outcomes: &Outcomes, names: &[&str]) {
+    for (name, n) in outcomes {
+        eprintln!("{n:>9} {name}");
+    }
+    for name in names {
+        assert!(outcomes.contains_key(*name), "never: {name}");
+    }
+}
+
+#[test]
+fn mutated_requests_are_answered_or_counted() {
+    let (mut mutator, mut exercise) = (Mutator::new(SEED), ReflectorExercise::default());
+    let seeds = seeds(false);
+    for _ in 0..PACKETS {
+        let seed = mutator.below(seeds.len());
+        exercise.exercise(&mutator.mutate(&seeds[seed]));
+    }
+    all_happened(
+        &exercise.outcomes(),
+        &[
+            "open: replied",
+            "open: too_short",
+            "open: no_key",
+            "open: rate_limited",
+            "open: tlvs unrecognized",
+            "open: tlvs malformed",
+            "open: follow-ups sent",
+            "keyed: bad_hmac",
+            "keyed: not_authenticated",
+            "keyed, base signed: replied",
+            "keyed, base signed: tlv integrity failures",
+            "keyed, all signed: follow-ups sent",
+            "keyed, all signed: tlvs malformed",
+            "strict: not_provisioned",
+        ],
+    );
+}
+
+#[test]
+fn mutated_replies_are_read_or_counted() {
+    let (mut mutator, mut outcomes) = (Mutator::new(SEED), Outcomes::new());
+    let seeds = seeds(true);
+    for _ in 0..PACKETS {
+        let seed = mutator.below(seeds.len());
+        exercise_sender_reply(&mutator.mutate(&seeds[seed]), &mut outcomes);
+    }
+    all_happened(
+        &outcomes,
+        &[
+            "open: read with telemetry",
+            "open: too short",
+            "open: flagged U",
+            "open: flagged I",
+            "open: malformed TLV",
+            "open: other session",
+            "keyed: bad HMAC",
+            "keyed, base signed: TLV HMAC failed",
+            "keyed, all signed: read with telemetry",
+        ],
+    );
+}
+
+#[test]
+fn a_seed_gives_the_same_packets_again() {
+    let packets = |seed| {
+        let mut mutator = Mutator::new(seed);
+        (0..50).map(|_| mutator.mutate(&[0; 44])).collect::<Vec<_>>()
+    };
+    assert_eq!(packets(1), packets(1));
+    assert_ne!(packets(1), packets(2));
+}
