@@ -62,7 +62,11 @@ impl<'a> Bench<'a> {
     pub fn start(&self, mut command: Command, name: &str) -> Result<Running, Failure> {
         // A record says what ran, not in whose directory.
         let root = format!("{}/", self.repo.root().display());
-        let shown = without_ports(&command::shown(&command).replace(&root, ""));
+        let mut shown = without_ports(&command::shown(&command).replace(&root, ""));
+        if let Some((end, _)) = shown.char_indices().nth(LONGEST_COMMAND) {
+            shown.truncate(end);
+            shown.push('…');
+        }
         let mut commands = self.commands.borrow_mut();
         if !commands.contains(&shown) {
             commands.push(shown);
@@ -147,6 +151,9 @@ impl<'a> Bench<'a> {
         self.prober(target, flags)?.finish(bound)
     }
 }
+
+/// Characters of a command line that are kept: some carry whole histograms.
+const LONGEST_COMMAND: usize = 800;
 
 /// The file each sample is written to, in the scratch directory.
 const SAMPLES: &str = "samples.csv";
