@@ -20,7 +20,8 @@ use railgauge_fabric::clock;
 use railgauge_fabric::socket::{ErrorQueue, ReceiveBatch, Waiter};
 
 use crate::WaitMode;
-use flow::{Flow, FlowEvent};
+use flow::{Flow, FlowEvent, RECEIVE_BATCH};
+
 pub use flow::{FlowError, FlowOptions};
 use recording::{Recording, WindowReport};
 use watch::{ThreadFindings, ThreadWatch};
@@ -28,8 +29,10 @@ use watch::{ThreadFindings, ThreadWatch};
 /// The longest sleep, so that a request to stop is heard.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
-/// Datagrams read with one call.
-const RECEIVE_BATCH: usize = 32;
+/// Reads in a row that left something unread before the sockets pass for read dry all the same: a flood of packets that are
+/// no replies must not keep losses from being seen. With full batches some 30,000 packets, more than a receive
+/// buffer holds of replies to any schedule that this thread keeps up with.
+const MOST_READS: u32 = 1024;
 
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
@@ -116,6 +119,7 @@ pub struct ProbeThread<'a> {
     receive: ReceiveBatch,
     errors: ErrorQueue,
     errors_due: Monotonic,
+    reads_without_end: u32,
     recording: Recording,
     outcomes: Option<Vec<Outcome>>,
     windows: Sender<WindowReport>,
@@ -162,6 +166,7 @@ impl<'a> ProbeThread<'a> {
             receive,
             errors: ErrorQueue::default(),
             errors_due: start,
+            reads_without_end: 0,
             outcomes,
             windows,
             stop,
@@ -260,12 +265,14 @@ impl<'a> ProbeThread<'a> {
         if look_at_errors {
             self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
         }
+        let mut dry = true;
         for flow in 0..self.flows.len() {
-            self.take_packets(flow);
+            dry &= self.take_packets(flow);
             if look_at_errors || self.flows[flow].awaits_stamps() {
                 self.take_errors(flow);
             }
         }
+        self.was_read(now, dry);
     }
 
     fn sleep(&mut self, until: Monotonic) {
@@ -274,18 +281,32 @@ impl<'a> ProbeThread<'a> {
         if timeout > Duration::ZERO {
             self.watch.caught_up();
         }
-        if self.waiter.wait(timeout).is_err() {
-            self.session.error("wait_failed", 1);
-        }
+        let waited = self.waiter.wait(timeout);
         self.watch.woken(now.saturating_add(timeout));
+        if waited.is_err() {
+            self.session.error("wait_failed", 1);
+            return self.look(until);
+        }
+        // The wait itself looks at every socket, later than `now`: one that is not readable had nothing then.
+        let mut dry = true;
         for flow in 0..self.flows.len() {
             let ready = self.waiter.readiness(flow);
             if ready.error {
                 self.take_errors(flow);
             }
             if ready.readable {
-                self.take_packets(flow);
+                dry &= self.take_packets(flow);
             }
+        }
+        self.was_read(now, dry);
+    }
+
+    /// Every flow was read after `at`, to its end or not.
+    fn was_read(&mut self, at: Monotonic, dry: bool) {
+        self.reads_without_end = if dry { 0 } else { self.reads_without_end + 1 };
+        if dry || self.reads_without_end >= MOST_READS {
+            self.reads_without_end = 0;
+            self.session.read_dry(at);
         }
     }
 
@@ -294,7 +315,8 @@ impl<'a> ProbeThread<'a> {
         flows[flow].drain_errors(errors, |event| report(session, mtu, &event));
     }
 
-    fn take_packets(&mut self, flow: usize) {
+    /// Returns whether nothing is left to read.
+    fn take_packets(&mut self, flow: usize) -> bool {
         let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
         flows[flow].receive(receive, errors, |event| match event {
             FlowEvent::Packet { bytes, stamp } => {
@@ -310,7 +332,7 @@ impl<'a> ProbeThread<'a> {
                 }
             }
             other => report(session, mtu, &other),
-        });
+        })
     }
 
     /// Records what is finished; returns whether more waits.

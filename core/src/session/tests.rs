@@ -1,2 +1,6 @@
-#[test]
-fn x() {}
+mod driver;
+mod experiments;
+mod invariants;
+mod reflector;
+mod rules;
+mod world;
