@@ -28,6 +28,7 @@ mod ring;
 mod split;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use crate::schedule::Schedule;
 use crate::time::{Monotonic, Wall};
@@ -45,10 +46,6 @@ use split::split;
 /// a loss (everything sent during the time-out) never keeps the probe thread from its next slot. One recorded sample
 /// costs well under 0.2 us, so a call stays under 7 us.
 const SETTLE_BATCH: usize = 32;
-
-/// Probes that leave during one time-out, per flow, to fetch the last true t3s while none of them is answered: the samples
-/// that wait are given up a time-out after their reply, so a retry must not wait for the loss of the one before it.
-const CARRIERS_A_TIMEOUT: u32 = 4;
 
 /// What the driver should do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +137,7 @@ impl ProbeSession {
         self.expire();
         while let Some(slot) = self.schedule.slot(self.next_slot) {
             if now < slot {
-                return Wake::Wait(self.next_event(now).map_or(slot, |at| at.min(slot)));
+                return self.poll_between(now, slot);
             }
             if let Some(probe) = self.take_slot(slot, now) {
                 return Wake::Send(probe);
@@ -167,33 +164,6 @@ impl ProbeSession {
         }
         self.account.late_starts += u64::from(measured && age > self.config.late_threshold);
         Some(self.probe(slot, purpose, self.flow_of_slot()))
-    }
-
-    /// After the last slot: ask for outstanding true t3s, wait for outstanding replies, then stop.
-    fn poll_tail(&mut self, now: Monotonic) -> Wake {
-        if self.ring.nothing_measured_is_open() {
-            return Wake::Done;
-        }
-        if self.has_settled(now) {
-            return Wake::Wait(now);
-        }
-        let (finished, mut next) = (self.ring.finished(), self.next_event(now));
-        let patience = self.config.timeout / CARRIERS_A_TIMEOUT;
-        for flow in (0..).take(self.flows.len()).filter(|_| !self.ring.is_full()) {
-            let state = &mut self.flows[usize::from(flow)];
-            match state.carrier_due(finished, patience) {
-                Some(at) if at <= now => {
-                    state.carrier_leaves(self.ring.next_number(), now);
-                    return Wake::Send(self.probe(now, Purpose::FollowUp, flow));
-                }
-                due => next = next.into_iter().chain(due).min(),
-            }
-        }
-        Wake::Wait(next.unwrap_or(now))
-    }
-
-    fn has_settled(&self, now: Monotonic) -> bool {
-        self.ring.oldest().is_some_and(|oldest| oldest.is_settled(now, self.config.timeout))
     }
 
     fn probe(&self, slot: Monotonic, purpose: Purpose, flow: u16) -> Probe {
@@ -287,16 +257,6 @@ impl ProbeSession {
             }
             self.expiry_cursor += 1;
         }
-    }
-
-    /// When the oldest unfinished probe can be settled, or the next one is lost, if nothing comes until then. What can be
-    /// settled already is no event: the driver settles before it waits.
-    fn next_event(&self, now: Monotonic) -> Option<Monotonic> {
-        let timeout = self.config.timeout;
-        let settles = self.ring.oldest().and_then(|oldest| oldest.settles_at(now, timeout));
-        let settles = settles.filter(|&at| at > now);
-        let expires = self.ring.get(self.expiry_cursor).map(|e| e.sent_at.saturating_add(timeout));
-        settles.into_iter().chain(expires).min()
     }
 
     /// Hands out finished probes in send order, at most a batch; returns whether the batch was full (more may wait).

@@ -36,10 +36,18 @@ pub enum ConfigError {
     TooManyInFlight(u128),
 }
 
-/// Follow-up probes and what waits for its turn to be settled.
+/// Room for what waits for its turn to be settled.
 const MARGIN: u128 = 1024;
 
+/// Room for follow-up probes, per flow: those of three time-outs and some that are answered.
+const CARRIERS: u128 = 16;
+
 impl SessionConfig {
+    /// Whether the next probe of a flow may leave too late to bring back the true t3 of the one before it.
+    pub(super) fn flows_are_slow(&self) -> bool {
+        self.interval.saturating_mul(self.flows.max(1).into()) > self.timeout / 2
+    }
+
     /// How many probes can be unfinished at once. A probe is finished two time-outs after it left at the latest (a reply at
     /// the end of the first, a stamp that does not come during the second); meanwhile the slots of those two leave,
     /// and after a stall of the prober those of the time-out before the stall's end, at once. Never more than there are.
@@ -49,7 +57,8 @@ impl SessionConfig {
             in_three.min(count.into())
         };
         let warmup = slots(self.interval.min(WARMUP_INTERVAL), self.warmup);
-        let needed = warmup + slots(self.interval, self.count) + MARGIN;
+        let carriers = CARRIERS * u128::from(self.flows);
+        let needed = warmup + slots(self.interval, self.count) + carriers + MARGIN;
         let fits = usize::try_from(needed).ok().filter(|&n| n <= MAX_IN_FLIGHT);
         fits.ok_or(ConfigError::TooManyInFlight(needed))
     }

@@ -21,7 +21,7 @@ pub(super) struct FlowState {
     /// True t3s of replies that have not come: overtaken by the reply that carried the stamp, or lost.
     early: VecDeque<(u32, Wall)>,
     highest_received: Option<u64>,
-    /// The follow-up probe under way after the last slot, if any, and when it left.
+    /// The follow-up probe under way, if any, and when it left.
     carrier: Option<(u64, Monotonic)>,
     /// Follow-up probes since the last true t3 that a probe waited for.
     carriers_in_vain: u8,
@@ -75,7 +75,7 @@ impl FlowState {
         reordered
     }
 
-    /// After the last slot: when a further probe should leave only to carry back an outstanding true t3, if any should.
+    /// When a further probe should leave only to carry back an outstanding true t3, if any should.
     /// Those of probes below `finished` are of no use any more. `patience` is how long one is waited for.
     pub(super) fn carrier_due(&self, finished: u64, patience: Duration) -> Option<Monotonic> {
         let wanted = self.waiting.iter().any(|w| w.number >= finished);

@@ -200,6 +200,20 @@ fn an_hour_between_probes_and_a_minute_of_patience() {
     assert_eq!(end.ended_at / S, 70 + 2 * 3_600 + 60);
 }
 
+/// The next probe of the flow, whose reply would bring the true t3, leaves when the time-out is long over.
+#[test]
+fn slow_schedules_and_many_flows_are_split_too() {
+    let second = Duration::from_secs(1);
+    let hourly = config(Duration::from_secs(3_600), 5, second);
+    let many = config(Duration::from_millis(50), 200, second);
+    for config in [hourly, SessionConfig { flows: 64, ..many }] {
+        let end = World::calm(config).run();
+        let account = &end.account;
+        assert!(samples(&end).iter().all(|sample| sample.parts.is_ok()), "{account:?}");
+        assert_eq!((account.received, account.follow_up_probes), (config.count, config.count));
+    }
+}
+
 #[test]
 fn one_probe_is_a_run() {
     for (flows, warmup) in [(1, 0), (64, 0), (64, 50)] {
