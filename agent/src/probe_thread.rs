@@ -20,7 +20,8 @@ use railgauge_fabric::clock;
 use railgauge_fabric::socket::{ErrorQueue, ReceiveBatch, Waiter};
 
 use crate::WaitMode;
-use flow::{Flow, FlowEvent};
+use flow::{Flow, FlowEvent, RECEIVE_BATCH};
+
 pub use flow::{FlowError, FlowOptions};
 use recording::{Recording, WindowReport};
 use watch::{ThreadFindings, ThreadWatch};
@@ -28,8 +29,10 @@ use watch::{ThreadFindings, ThreadWatch};
 /// The longest sleep, so that a request to stop is heard.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
-/// Datagrams read with one call.
-const RECEIVE_BATCH: usize = 32;
+/// Reads in a row that left something unread before the sockets pass for read dry all the same: a flood of packets that are
+/// no replies must not keep losses from being seen. With full batches some 30,000 packets, more than a receive
+/// buffer holds of replies to any schedule that this thread keeps up with.
+const MOST_READS: u32 = 1024;
 
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
@@ -127,6 +130,7 @@ pub struct ProbeThread<'a> {
     errors_due: Monotonic,
     sent_at: Monotonic,
     packets: u64,
+    reads_without_end: u32,
     recording: Recording,
     outcomes: Option<Vec<Outcome>>,
     windows: Sender<WindowReport>,
@@ -175,6 +179,7 @@ impl<'a> ProbeThread<'a> {
             errors_due: start,
             sent_at: start,
             packets: 0,
+            reads_without_end: 0,
             outcomes,
             windows,
             stop,
@@ -287,7 +292,7 @@ impl<'a> ProbeThread<'a> {
             if !look_at_errors && !(expecting && until.saturating_since(now) > ONE_LOOK) {
                 return self.spin(until.min(self.errors_due));
             }
-            let came = self.take_all_packets();
+            let came = self.take_all_packets(now);
             let overdue = awaits_stamps && now.saturating_since(self.sent_at) > REPLY_FIRST;
             if came || overdue || look_at_errors {
                 self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
@@ -299,9 +304,14 @@ impl<'a> ProbeThread<'a> {
         }
     }
 
-    fn take_all_packets(&mut self) -> bool {
+    /// Reads every flow once, after `now`; returns whether anything came.
+    fn take_all_packets(&mut self, now: Monotonic) -> bool {
         let before = self.packets;
-        (0..self.flows.len()).for_each(|flow| self.take_packets(flow));
+        let mut dry = true;
+        for flow in 0..self.flows.len() {
+            dry &= self.take_packets(flow);
+        }
+        self.was_read(now, dry);
         self.packets != before
     }
 
@@ -316,18 +326,32 @@ impl<'a> ProbeThread<'a> {
         if timeout > Duration::ZERO {
             self.watch.caught_up();
         }
-        if self.waiter.wait(timeout).is_err() {
-            self.session.error("wait_failed", 1);
-        }
+        let waited = self.waiter.wait(timeout);
         self.watch.woken(now.saturating_add(timeout));
+        if waited.is_err() {
+            self.session.error("wait_failed", 1);
+            return self.look(until);
+        }
+        // The wait itself looks at every socket, later than `now`: one that is not readable had nothing then.
+        let mut dry = true;
         for flow in 0..self.flows.len() {
             let ready = self.waiter.readiness(flow);
             if ready.error {
                 self.take_errors(flow);
             }
             if ready.readable {
-                self.take_packets(flow);
+                dry &= self.take_packets(flow);
             }
+        }
+        self.was_read(now, dry);
+    }
+
+    /// Every flow was read after `at`, to its end or not.
+    fn was_read(&mut self, at: Monotonic, dry: bool) {
+        self.reads_without_end = if dry { 0 } else { self.reads_without_end + 1 };
+        if dry || self.reads_without_end >= MOST_READS {
+            self.reads_without_end = 0;
+            self.session.read_dry(at);
         }
     }
 
@@ -336,7 +360,8 @@ impl<'a> ProbeThread<'a> {
         flows[flow].drain_errors(errors, |event| report(session, mtu, &event));
     }
 
-    fn take_packets(&mut self, flow: usize) {
+    /// Returns whether nothing is left to read.
+    fn take_packets(&mut self, flow: usize) -> bool {
         let Self {
             session, flows, errors, mtu, receive, template, telemetry_unknown, packets, ..
         } = self;
@@ -355,7 +380,7 @@ impl<'a> ProbeThread<'a> {
                 }
             }
             other => report(session, mtu, &other),
-        });
+        })
     }
 
     /// Records what is finished; returns whether more waits.

@@ -17,6 +17,9 @@ use railgauge_fabric::socket::{
 /// How many sends may await their stamp: those of one burst and more, a power of two.
 const NUMBERS: usize = 1024;
 
+/// Datagrams read with one call.
+pub const RECEIVE_BATCH: usize = 32;
+
 /// What carries a flow.
 #[derive(Clone, Copy, Debug)]
 pub enum FlowOptions {
@@ -240,19 +243,20 @@ impl Flow {
         }
     }
 
-    /// Reads what has arrived; returns whether there may be more at once.
+    /// Reads what has arrived, at most a batch; returns whether nothing is left.
     pub fn receive(
         &mut self,
         batch: &mut ReceiveBatch,
         errors: &mut ErrorQueue,
         mut on: impl FnMut(FlowEvent<'_>),
-    ) {
+    ) -> bool {
         match &mut self.link {
             Link::Udp { socket, .. } => {
-                if socket.receive(batch).is_err() {
+                let Ok(count) = socket.receive(batch) else {
                     // A refusal is pending; reading the error queue clears it and says what it was.
-                    return self.drain_errors(errors, on);
-                }
+                    self.drain_errors(errors, on);
+                    return false;
+                };
                 for datagram in batch.iter() {
                     let dropped = datagram.dropped_so_far.unwrap_or(0);
                     let before = self.dropped.replace(dropped).unwrap_or(0);
@@ -263,6 +267,7 @@ impl Flow {
                     self.counts.1 += 1;
                     on(FlowEvent::Packet { bytes: datagram.payload, stamp: datagram.stamp });
                 }
+                count < RECEIVE_BATCH
             }
             Link::Tcp { stream, failed, .. } if !*failed => {
                 let received = &mut self.counts.1;
@@ -275,8 +280,9 @@ impl Flow {
                     *failed = true;
                     on(FlowEvent::Error { reason: "connection_lost", count: 1 });
                 }
+                !matches!(result, Ok(true))
             }
-            Link::Tcp { .. } => {}
+            Link::Tcp { .. } => true,
         }
     }
 }
