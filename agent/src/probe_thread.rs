@@ -20,7 +20,7 @@ use railgauge_fabric::clock;
 use railgauge_fabric::socket::{ErrorQueue, ReceiveBatch, Waiter};
 
 use crate::WaitMode;
-use flow::{Flow, FlowEvent, RECEIVE_BATCH};
+use flow::{Flow, FlowEvent};
 
 pub use flow::{FlowError, FlowOptions};
 use recording::{Recording, WindowReport};
@@ -29,13 +29,19 @@ use watch::{ThreadFindings, ThreadWatch};
 /// The longest sleep, so that a request to stop is heard.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
-/// Reads in a row that left something unread before the sockets pass for read dry all the same: a flood of packets that are
-/// no replies must not keep losses from being seen. With full batches some 30,000 packets, more than a receive
-/// buffer holds of replies to any schedule that this thread keeps up with.
-const MOST_READS: u32 = 1024;
+/// Datagrams read with one call.
+const RECEIVE_BATCH: usize = 32;
+
+/// Reads in a row that found something before the sockets pass for read dry all the same: a flood of packets that are no
+/// replies must not keep losses from being seen. One packet each when spinning, so some 30,000: more than can be
+/// outstanding on a schedule that this thread keeps up with.
+const MOST_READS: u32 = 1 << 15;
 
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
+
+/// A look at a socket that has nothing, rounded up.
+const ONE_LOOK: Duration = Duration::from_nanos(500);
 
 /// With fewer warm-up probes than this, silence and refusals say too little to give up on the target.
 const ENOUGH_TO_GIVE_UP: u64 = 10;
@@ -146,7 +152,7 @@ impl<'a> ProbeThread<'a> {
         let flow_count = u16::try_from(flows.len()).unwrap_or(u16::MAX);
         let kept = usize::try_from(run.session.count).unwrap_or(usize::MAX);
         let outcomes = run.keep_outcomes.then(|| Vec::with_capacity(kept));
-        let receive = ReceiveBatch::new(RECEIVE_BATCH, length.max(2048));
+        let receive = ReceiveBatch::new(run.mode.batch(RECEIVE_BATCH), length.max(2048));
         let config = SessionConfig { transmit_stamps, flows: flow_count, ..run.session };
         let start = clock::monotonic();
         let session = ProbeSession::new(config, start)?;
@@ -205,42 +211,50 @@ impl<'a> ProbeThread<'a> {
                 self.watch.late_start();
             }
             let Wake::Send(probe) = wake else {
-                self.flush_all();
+                self.send_rest();
                 return wake;
             };
             self.hand_over(probe, now);
-            if self.flows[usize::from(probe.flow)].is_full() {
-                self.flush(usize::from(probe.flow));
-                now = self.watch.now();
+            if self.flows[usize::from(probe.flow)].has_unsent() {
+                continue;
             }
+            now = self.watch.now();
         }
     }
 
+    /// Writes the packet, and sends it at once unless a backlog makes a burst of it.
     fn hand_over(&mut self, probe: Probe, now: Monotonic) {
-        let packet = self.flows[usize::from(probe.flow)].next_packet(probe.number);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "sequence numbers wrap (RFC 8762 section 4.2)"
-        )]
+        let flow = &mut self.flows[usize::from(probe.flow)];
+        let packet = flow.next_packet(probe.number);
+        #[expect(clippy::cast_possible_truncation, reason = "numbers wrap (RFC 8762 section 4.2)")]
         let sequence = probe.number as u32;
         let t1 = clock::wall();
         self.template.write(sequence, t1, packet);
+        let gather = !flow.is_full() && self.session.has_slot_due(now);
+        if !gather {
+            flow.transmit();
+        }
+        // Bookkeeping comes after the system call: its cache misses are not the path's latency.
         self.session.sent(probe, now, t1, self.format.encode(t1));
+        if !gather {
+            self.conclude(usize::from(probe.flow));
+        }
     }
 
-    fn flush_all(&mut self) {
+    fn send_rest(&mut self) {
         for flow in 0..self.flows.len() {
-            if self.flows[flow].has_unflushed() {
-                self.flush(flow);
+            if self.flows[flow].has_unsent() {
+                self.flows[flow].transmit();
+                self.conclude(flow);
             }
         }
     }
 
-    /// Sends, then takes the stamps: on most devices they are there when the call returns.
-    fn flush(&mut self, flow: usize) {
+    /// Takes the stamps of what was sent: on most devices they are there when the call returns.
+    fn conclude(&mut self, flow: usize) {
         let Self { session, flows, errors, mtu, .. } = self;
         let mut on = |event: FlowEvent<'_>| report(session, mtu, &event);
-        flows[flow].flush(errors, &mut on);
+        flows[flow].conclude(errors, &mut on);
         if flows[flow].awaits_stamps() {
             flows[flow].drain_errors(errors, &mut on);
         }
@@ -255,7 +269,8 @@ impl<'a> ProbeThread<'a> {
         }
     }
 
-    /// Looks at every flow once, without waiting.
+    /// Looks at every flow once, without waiting. Where nothing is expected, or the next slot is nearer than a look takes,
+    /// only the clock is read, so that the slot is met to within some 30 ns.
     fn look(&mut self, until: Monotonic) {
         let now = self.watch.now();
         if now < until {
@@ -265,6 +280,12 @@ impl<'a> ProbeThread<'a> {
         if look_at_errors {
             self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
         }
+        let expecting = self.session.awaits_replies() || self.flows.iter().any(Flow::awaits_stamps);
+        let time_to_look = until.saturating_since(now) > ONE_LOOK;
+        let look = look_at_errors || (expecting && time_to_look);
+        if !look {
+            return self.spin(until.min(self.errors_due));
+        }
         let mut dry = true;
         for flow in 0..self.flows.len() {
             dry &= self.take_packets(flow);
@@ -273,6 +294,12 @@ impl<'a> ProbeThread<'a> {
             }
         }
         self.was_read(now, dry);
+    }
+
+    fn spin(&mut self, until: Monotonic) {
+        while self.watch.now() < until {
+            std::hint::spin_loop();
+        }
     }
 
     fn sleep(&mut self, until: Monotonic) {
@@ -301,7 +328,7 @@ impl<'a> ProbeThread<'a> {
         self.was_read(now, dry);
     }
 
-    /// Every flow was read after `at`, to its end or not.
+    /// Every flow was read after `at`, and had nothing or something.
     fn was_read(&mut self, at: Monotonic, dry: bool) {
         self.reads_without_end = if dry { 0 } else { self.reads_without_end + 1 };
         if dry || self.reads_without_end >= MOST_READS {
@@ -315,7 +342,7 @@ impl<'a> ProbeThread<'a> {
         flows[flow].drain_errors(errors, |event| report(session, mtu, &event));
     }
 
-    /// Returns whether nothing is left to read.
+    /// Returns whether there was nothing to read.
     fn take_packets(&mut self, flow: usize) -> bool {
         let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
         flows[flow].receive(receive, errors, |event| match event {
