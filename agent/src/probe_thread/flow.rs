@@ -17,9 +17,6 @@ use railgauge_fabric::socket::{
 /// How many sends may await their stamp: those of one burst and more, a power of two.
 const NUMBERS: usize = 1024;
 
-/// Datagrams read with one call.
-pub const RECEIVE_BATCH: usize = 32;
-
 /// What carries a flow.
 #[derive(Clone, Copy, Debug)]
 pub enum FlowOptions {
@@ -243,7 +240,7 @@ impl Flow {
         }
     }
 
-    /// Reads what has arrived, at most a batch; returns whether nothing is left.
+    /// Reads what has arrived, at most a batch; returns whether there was nothing.
     pub fn receive(
         &mut self,
         batch: &mut ReceiveBatch,
@@ -267,7 +264,7 @@ impl Flow {
                     self.counts.1 += 1;
                     on(FlowEvent::Packet { bytes: datagram.payload, stamp: datagram.stamp });
                 }
-                count < RECEIVE_BATCH
+                count == 0
             }
             Link::Tcp { stream, failed, .. } if !*failed => {
                 let received = &mut self.counts.1;

@@ -29,7 +29,7 @@ impl ProbeSession {
         }
         let measured = entry.probe.purpose == Purpose::Measure;
         match entry.state {
-            State::Outstanding => {}
+            State::Outstanding => self.outstanding -= 1,
             State::Replied => {
                 self.account.duplicate += u64::from(measured);
                 return false;
