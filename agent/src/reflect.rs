@@ -70,7 +70,7 @@ pub enum ReflectError {
 impl ReflectError {
     /// Whether what was typed is wrong (exit code 2), as against the world (3).
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Pin(_))
+        matches!(self, Self::Pin(_) | Self::Open(OpenError::NotOurs { .. }))
     }
 }
 

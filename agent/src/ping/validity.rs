@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use railgauge_core::quantile::Summary;
+use railgauge_core::reflector::DEFAULT_MAX_RATE;
 use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::inventory::{self, Roots};
 
-use super::{PingRun, Transport};
+use super::begin::late_threshold;
+use super::{PingRun, Transport, causes};
 use crate::WaitMode;
 
 /// Late starts and slots skipped are noted from this share on; the counts are in the result anyway.
@@ -19,14 +21,31 @@ const NOTED_GAP: Duration = Duration::from_millis(1);
 pub fn notes(run: &PingRun, series: &[(&'static str, &Summary)]) -> Vec<String> {
     let mut notes = Vec::new();
     schedule(run, &mut notes);
+    path(run, &mut notes);
     prober(run, &mut notes);
     machine(run, &mut notes);
     stamps(run, &mut notes);
     buffers(run, &mut notes);
-    for (name, summary) in series {
-        notes.extend(summary.notes.iter().map(|note| format!("{name}: {note}")));
-    }
+    notes.extend(of_series(series));
     notes
+}
+
+/// What limits the series, each limit once, with the series that it holds for.
+fn of_series(series: &[(&'static str, &Summary)]) -> Vec<String> {
+    let mut limits: Vec<(String, Vec<&str>)> = Vec::new();
+    for (name, summary) in series {
+        for text in summary.notes.iter().map(ToString::to_string) {
+            match limits.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, names)) => names.push(name),
+                None => limits.push((text, vec![name])),
+            }
+        }
+    }
+    let all = series.len();
+    let named = |names: &[&str]| {
+        if names.len() == all && all > 1 { "all series".to_owned() } else { names.join(", ") }
+    };
+    limits.iter().map(|(text, names)| format!("{}: {text}", named(names))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share printed with one decimal")]
@@ -38,11 +57,19 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 fn schedule(run: &PingRun, notes: &mut Vec<String>) {
     let account = &run.end.account;
     let late = share(account.late_starts, account.sent);
     if late >= NOTED_SHARE {
-        notes.push(format!("{} late starts", percent(late)));
+        let threshold = late_threshold(run.config.mode);
+        notes.push(format!(
+            "{} late starts: sent over {threshold:?} after their slot",
+            percent(late)
+        ));
     }
     let skipped = share(account.skipped, account.scheduled);
     if account.skipped > 0 {
@@ -51,32 +78,52 @@ fn schedule(run: &PingRun, notes: &mut Vec<String>) {
             percent(skipped)
         ));
     }
-    if account.scheduled < run.config.count && !run.end.gave_up {
+    if run.end.gave_up {
+        notes.push("gave up after the warm-up: no reply came, and probes were refused".to_owned());
+    } else if account.scheduled < run.config.count {
         notes.push(format!("stopped early: {} of {} slots", account.scheduled, run.config.count));
+    }
+}
+
+/// What the path and the other end did, where replies came nevertheless.
+fn path(run: &PingRun, notes: &mut Vec<String>) {
+    let account = &run.end.account;
+    if account.send_errors > 0 {
+        let refused = percent(share(account.send_errors, account.scheduled));
+        notes.push(format!("{refused} of the probes could not be sent: they are in no series"));
+    }
+    if account.received > 0 {
+        let told = causes::explained(run);
+        notes.extend(
+            told.iter().map(|(reason, count, why)| format!("{reason} {}: {why}", times(*count))),
+        );
+    }
+    let most = DEFAULT_MAX_RATE.get();
+    let per_second = 1_000_000_000 / crate::nanos(run.config.interval).max(1);
+    if account.lost > 0 && per_second > u64::from(most) {
+        notes.push(format!(
+            "losses may be the reflector's: unless started with --max-rate it answers {most}/s to one source, and {per_second}/s were sent"
+        ));
     }
 }
 
 fn prober(run: &PingRun, notes: &mut Vec<String>) {
     let findings = &run.end.findings;
-    match findings.migrations {
-        0 => {}
-        1 => notes.push("thread migrated once".to_owned()),
-        times => notes.push(format!("thread migrated {times} times")),
+    if findings.migrations > 0 {
+        notes.push(format!("thread migrated {}", times(findings.migrations)));
     }
     if let Err(why) = &run.pinned {
         notes.push(format!("thread not pinned: {why}"));
     }
     if run.config.mode == WaitMode::BusyPoll && findings.involuntary_context_switches > 0 {
-        let times = findings.involuntary_context_switches;
-        notes.push(format!("thread taken off its CPU {times} times"));
+        let often = times(findings.involuntary_context_switches);
+        notes.push(format!("thread taken off its CPU {often}: pin it to an idle one with --cpu"));
     }
     let longest = Duration::from_nanos(findings.gaps_longest_ns);
     if longest >= NOTED_GAP {
         let total = Duration::from_nanos(findings.gaps_total_ns);
-        let gaps = findings.gaps;
-        notes.push(format!(
-            "prober stood still {gaps} times, {total:.1?} in all, {longest:.1?} at most"
-        ));
+        let gaps = times(findings.gaps);
+        notes.push(format!("prober stood still {gaps}, {total:.1?} in all, {longest:.1?} at most"));
     }
     for step in &findings.clock_steps_ns {
         let by = Duration::from_nanos(step.unsigned_abs());
@@ -121,7 +168,10 @@ fn stamps(run: &PingRun, notes: &mut Vec<String>) {
     let unsplit = run.end.account.received.saturating_sub(split);
     if unsplit > 0 {
         let share = percent(share(unsplit, run.end.account.received));
-        notes.push(format!("{unsplit} replies ({share}) without a split in {source}: see errors"));
+        let replies = if unsplit == 1 { "reply" } else { "replies" };
+        notes.push(format!(
+            "{unsplit} {replies} ({share}) in app_rtt alone: not all four stamps came from {source}, see errors"
+        ));
     }
 }
 

@@ -39,7 +39,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Not this host's address.
-    #[error("{local} is not an address of this machine: `ip address` lists those that are")]
+    #[error("{} is not an address of this machine: `ip address` lists those that are", local.ip())]
     NotOurs {
         /// The address asked for.
         local: SocketAddr,
@@ -57,7 +57,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The peer cannot be reached from here at all.
-    #[error("no route to {peer} from {local}: check the address and `ip route get`")]
+    #[error("no route to {peer}: check the address, `ip route get {}` and `ip link`", peer.ip())]
     NoRoute {
         /// Where from.
         local: SocketAddr,
