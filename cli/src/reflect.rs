@@ -10,6 +10,7 @@ use railgauge_agent::reflect::{Listening, ReflectConfig, ReflectError, ReflectRe
 use railgauge_fabric::socket::OpenError;
 
 use crate::args::{Output, ReflectArgs};
+use crate::number::count as count_text;
 use crate::output::{self, say, sentence};
 use crate::ping::{read_keys, transport};
 use crate::{Exit, stop};
@@ -117,15 +118,32 @@ fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
+/// What the drops that an operator can do something about mean.
+fn meaning(reason: &str) -> &'static str {
+    match reason {
+        "rate_limited" => " (one source sent more than --max-rate)",
+        "not_authenticated" => " (sent without a key: ping needs --auth-key-file)",
+        "no_key" => " (sent with a key: reflect needs --auth-key-file)",
+        "bad_hmac" => " (made with another key than ours, or altered on the way)",
+        "too_short" => " (below STAMP's 44 octets, or 112 with a key)",
+        "receive_buffer_overflow" => {
+            " (came faster than read: raise net.core.rmem_max, or --busy-poll)"
+        }
+        _ => "",
+    }
+}
+
 fn table(report: &ReflectReport) -> String {
     let mut text = format!(
         "requests {}, replies {}, sessions {}\n",
-        report.received, report.replied, report.sessions
+        count_text(report.received),
+        count_text(report.replied),
+        count_text(report.sessions)
     );
     for (what, reasons) in [("dropped", &report.dropped), ("errors", &report.errors)] {
         for (reason, count) in reasons {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{what}: {reason} {count}");
+            let _ = writeln!(text, "{what}: {reason} {}{}", count_text(*count), meaning(reason));
         }
     }
     text
