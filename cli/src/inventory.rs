@@ -26,15 +26,14 @@ pub(crate) fn run(args: &InventoryArgs) -> Exit {
     let roots = Roots { sysfs: args.sysfs_root.clone(), procfs: args.procfs_root.clone() };
     let inventory = inventory::collect(&roots);
     match args.output {
-        Output::Json => output::json(&inventory),
+        Output::Json => output::json(&inventory, Exit::Healthy),
         Output::Table => {
             let mut table = Vec::new();
             // Writing to memory cannot fail.
             let _ = write_table(&inventory, &mut table);
-            output::result(&String::from_utf8_lossy(&table));
+            output::result(&String::from_utf8_lossy(&table), Exit::Healthy)
         }
     }
-    Exit::Healthy
 }
 
 /// Writes the inventory for a person to read. Errors are the writer's own.

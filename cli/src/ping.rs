@@ -9,13 +9,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use railgauge_agent::WaitMode;
+use railgauge_agent::ping::report::Judged;
 use railgauge_agent::ping::{self, PingConfig, PingError, PingRun};
 use railgauge_agent::target::Family;
 use railgauge_core::stamp::{self, Key};
 use serde_json::json;
 
 use crate::args::{Output, PingArgs, TimestampFormat, Transport};
-use crate::fail_if::Judgement;
+use crate::fail_if::{FailIf, Judgement};
 use crate::output::{self, say, sentence};
 use crate::{Exit, stop};
 use files::{IntervalLog, create, finish_files};
@@ -29,11 +30,7 @@ const MOST_SAMPLES: u64 = 50_000_000;
 
 /// Runs the command.
 pub fn run(args: PingArgs) -> Exit {
-    let output = args.output;
-    let fail = |text: String, exit| {
-        failed(&args.target, output, &text);
-        exit
-    };
+    let fail = |text: String, exit| failed(&args, &text, exit);
     let config = match config(&args) {
         Ok(config) => config,
         Err(text) => return fail(text, Exit::Usage),
@@ -71,14 +68,17 @@ pub fn run(args: PingArgs) -> Exit {
 }
 
 /// Nothing could be measured: the sentence on stderr, and for programs the object that there is.
-fn failed(target: &str, output: Output, text: &str) {
-    if output == Output::Json {
-        let version = railgauge_agent::VERSION;
-        output::json(
-            &json!({"schema": "railgauge/ping/v1", "version": version, "target": target, "error": text}),
-        );
-    }
+fn failed(args: &PingArgs, text: &str, exit: Exit) -> Exit {
+    let exit = match args.output {
+        Output::Json => {
+            let (version, target) = (railgauge_agent::VERSION, &args.target);
+            let object = json!({"schema": "railgauge/ping/v1", "version": version, "target": target, "error": text});
+            output::json(&object, exit)
+        }
+        Output::Table => exit,
+    };
     say(&format!("railgauge ping: {text}"));
+    exit
 }
 
 fn config(args: &PingArgs) -> Result<PingConfig, String> {
@@ -177,36 +177,42 @@ pub(crate) fn read_keys(file: &Path) -> Result<Vec<Key>, String> {
 ///
 /// `unwritten` is why a file that was asked for is not complete: the run counts as failed, with its numbers shown.
 fn show(run: &PingRun, args: &PingArgs, unwritten: Option<String>) -> Exit {
-    let mut report = run.report();
-    report.error = report.error.or(unwritten);
-    match args.output {
-        Output::Json => output::json(&report),
-        Output::Table => output::result(&table::render(&report, &run.judge())),
-    }
-    if let Some(failure) = report.error {
-        say(&format!("railgauge ping: {failure}"));
-        return Exit::Unmeasured;
-    }
     let judged = run.judge();
+    let mut report = run.report();
+    let failures: Vec<String> = report.error.into_iter().chain(unwritten).collect();
+    report.error = failures.first().cloned();
+    let (exit, said) = if failures.is_empty() {
+        conditions(run, &judged, &args.fail_if)
+    } else {
+        (Exit::Unmeasured, failures)
+    };
+    let exit = match args.output {
+        Output::Json => output::json(&report, exit),
+        Output::Table => output::result(&table::render(&report, &judged), exit),
+    };
+    said.iter().for_each(|text| say(&format!("railgauge ping: {text}")));
+    exit
+}
+
+/// Judges the conditions: the exit code, and which hold or cannot be known.
+fn conditions(run: &PingRun, judged: &Judged, conditions: &[FailIf]) -> (Exit, Vec<String>) {
+    let account = &run.end.account;
     let summary =
         |name: &str| judged.series.iter().find(|(n, ..)| *n == name).map(|(_, s, _)| s.clone());
-    let mut exit = Exit::Healthy;
-    for condition in &args.fail_if {
-        let account = &run.end.account;
+    let (mut exit, mut said) = (Exit::Healthy, Vec::new());
+    for condition in conditions {
+        let text = condition.text();
         match condition.judge(account.sent, account.lost, summary) {
             Judgement::Holds => {
-                say(&format!("fail-if {} holds", condition.text()));
+                said.push(format!("fail-if {text} holds"));
                 exit = Exit::Degraded;
             }
             Judgement::Unknown => {
-                say(&format!(
-                    "fail-if {} cannot be known from {} replies",
-                    condition.text(),
-                    account.received
-                ));
+                let replies = account.received;
+                said.push(format!("fail-if {text} cannot be known from {replies} replies"));
             }
             Judgement::Fine => {}
         }
     }
-    exit
+    (exit, said)
 }

@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
-use railgauge_agent::WaitMode;
 use railgauge_agent::ping::Transport;
 use railgauge_agent::reflect::{Listening, ReflectConfig, ReflectError, ReflectReport, Responder};
+use railgauge_agent::{VERSION, WaitMode};
 use railgauge_fabric::socket::OpenError;
+use serde_json::json;
 
 use crate::args::{Output, ReflectArgs};
 use crate::number::count as count_text;
@@ -22,14 +23,18 @@ const RAILGAUGE_PORT: u16 = 7463;
 /// Runs the command.
 pub fn run(args: &ReflectArgs) -> Exit {
     match reflect(args) {
-        Ok(report) => {
-            match args.output {
-                Output::Json => output::json(&report),
-                Output::Table => output::result(&table(&report)),
-            }
-            Exit::Healthy
-        }
+        Ok(report) => match args.output {
+            Output::Json => output::json(&report, Exit::Healthy),
+            Output::Table => output::result(&table(&report), Exit::Healthy),
+        },
         Err((text, exit)) => {
+            let exit = match args.output {
+                Output::Json => output::json(
+                    &json!({"schema": "railgauge/reflect/v1", "version": VERSION, "error": text}),
+                    exit,
+                ),
+                Output::Table => exit,
+            };
             say(&format!("railgauge reflect: {text}"));
             exit
         }

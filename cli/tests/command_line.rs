@@ -53,7 +53,8 @@ fn conditions_decide_between_0_and_1_and_silence_is_3() {
         (&target, "p99.99>1ns", 0, "fail-if p99.99>1ns cannot be known from 50 replies\n"),
         (&mute, "loss>1%", 3, "no reply from"),
     ] {
-        let args = ["ping", target, "--count", "50", "--timeout", "100ms", "--warmup", "0"];
+        let timeout = if code == 3 { "100ms" } else { "20s" };
+        let args = ["ping", target, "--count", "50", "--timeout", timeout, "--warmup", "0"];
         let done = run(&[&args[..], &["--fail-if", condition]].concat());
         assert_eq!(done.code, Some(code), "{condition}: {}", done.stderr);
         assert!(done.stderr.contains(said), "{condition}: {}", done.stderr);
@@ -113,6 +114,18 @@ fn a_reader_that_went_away_is_no_error() {
         drop(child.stdout.take());
         let done = finish(child);
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    }
+}
+
+#[test]
+fn a_result_that_nobody_got_is_exit_code_3() {
+    let reflector = Reflector::start(&[]);
+    let target = reflector.target();
+    for args in [&["ping", &target, "--count", "20"][..], &["inventory"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = finish(railgauge(args).stdout(full).spawn().unwrap());
+        assert_eq!(done.code, Some(3));
+        assert!(done.stderr.contains("the result is not all written"), "{}", done.stderr);
     }
 }
 
@@ -221,6 +234,11 @@ fn a_reflector_that_cannot_listen_says_why() {
         let done = run(&[&["reflect"], args].concat());
         assert_eq!((done.code, done.stdout.as_str()), (Some(code), ""), "{args:?}");
         assert!(done.stderr.contains(part), "{args:?}: {}", done.stderr);
+        if code == 3 {
+            let json = run(&[&["reflect", "--output", "json"], args].concat()).json();
+            assert_eq!(faults(&schema("reflect-v1.json"), &json), Vec::<String>::new());
+            assert!(json["error"].as_str().unwrap().contains(part), "{json:#}");
+        }
     }
 }
 

@@ -29,7 +29,18 @@ fn measured(scratch: &Scratch) -> Value {
     let (hlog, samples) = (scratch.path("run.hlog"), scratch.path("run.csv"));
     // A little more than one interval of the log.
     let target = reflector.target();
-    let args = ["ping", &target, "--output", "json", "--warmup", "5", "--duration", "1100ms"];
+    let args = [
+        "ping",
+        &target,
+        "--output",
+        "json",
+        "--warmup",
+        "5",
+        "--duration",
+        "1100ms",
+        "--timeout",
+        "20s",
+    ];
     let done = run(&[&args[..], &["--hlog", &hlog, "--samples", &samples]].concat());
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     done.json()

@@ -44,10 +44,12 @@ fn every_kind_of_run_with_replies_fits_the_schema() {
         ("marked", &reflector, &["--count", "50", "--dscp", "46", "--ttl", "3", "--ssid", "7"]),
     ];
     for (what, reflector, args) in runs {
-        let json = checked(&ping(&reflector.target(), args), 0, what);
+        // So that a machine that stands still for a second loses nothing.
+        let args = [args, &["--timeout", "20s"]].concat();
+        let json = checked(&ping(&reflector.target(), &args), 0, what);
         assert_eq!(json["peer"], reflector.target(), "{what}");
         assert_eq!(json["lost"], 0, "{what}");
-        assert_eq!(json["network_rtt"].is_object(), true, "{what}: {json:#}");
+        assert!(json["network_rtt"].is_object(), "{what}: {json:#}");
     }
 }
 
@@ -191,7 +193,8 @@ fn ctrl_c_and_sigterm_end_early_with_what_was_measured() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let json = checked(&interrupted(&reflector, 100, signal), 0, signal.as_str());
         let received = json["received"].as_u64().unwrap();
-        assert!((90..=100).contains(&received), "{json:#}");
+        // Those that it had not yet read when the signal came are in flight.
+        assert!((1..=95).contains(&received), "{json:#}");
         assert!(json["validity"].to_string().contains("stopped early"), "{json:#}");
     }
 }
@@ -203,13 +206,15 @@ fn ctrl_c_before_any_reply_is_exit_code_3() {
     assert!(json["error"].as_str().unwrap().contains("stopped"), "{json:#}");
 }
 
+type Spoil = fn(&mut Value);
+
 #[test]
 fn the_schema_refuses_what_the_contract_does() {
     let reflector = Reflector::start(&[]);
     let schema = schema("ping-v1.json");
     let good = ping(&reflector.target(), &["--count", "40"]).json();
     assert!(schema.is_valid(&good));
-    let spoilt: [(&str, fn(&mut Value)); 6] = [
+    let spoilt: [(&str, Spoil); 6] = [
         ("a null without its reason", |json| json["network_rtt"] = Value::Null),
         ("an undeclared field", |json| json["jitter"] = 1.into()),
         ("a negative count", |json| json["lost"] = (-1).into()),

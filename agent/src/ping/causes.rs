@@ -89,7 +89,7 @@ fn sentence(run: &PingRun, reason: &str) -> String {
             "{ip} cannot be reached: check `ip route get {ip}`, `ip link`, and that the host is up"
         ),
         "not_permitted" => format!(
-            "this host's firewall does not let packets to {peer} out: check `nft list ruleset` or `iptables -S OUTPUT`"
+            "this host does not let packets to {peer} out, by its firewall or a route that prohibits: check `nft list ruleset`, `iptables -S OUTPUT` and `ip route get {ip}`"
         ),
         "interface_down" => {
             format!("the interface towards {ip} is gone or down: check `ip route get {ip}` and `ip link`")

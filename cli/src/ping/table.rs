@@ -38,14 +38,14 @@ pub fn render(report: &PingReport, judged: &Judged) -> String {
 fn header(report: &PingReport, judged: &Judged) -> String {
     let split = judged.series.iter().find(|(name, ..)| *name == "network_rtt");
     let stamps = match (split, &report.network_rtt_reason) {
-        (Some((.., source)), _) => format!("stamps t1/t2/t3/t4: {source}"),
-        (None, Some(why)) => format!("no network_rtt: {why}"),
-        (None, None) => String::new(),
+        _ if report.received == 0 => String::new(),
+        (Some((.., source)), _) => format!("stamps t1/t2/t3/t4: {source}\n"),
+        (None, why) => format!("no network_rtt: {}\n", why.unwrap_or("no stamps")),
     };
     let peer =
         if report.target == report.peer { String::new() } else { format!(" ({})", report.peer) };
     format!(
-        "{}{peer} by {}, {} octets every {}, {}\n{stamps}\n",
+        "{}{peer} by {}, {} octets every {}, {}\n{stamps}",
         report.target,
         report.transport,
         count(report.size_bytes as u64),

@@ -127,9 +127,16 @@ fn bind_error(local: SocketAddr, source: io::Error) -> OpenError {
 
 fn connect_error(local: SocketAddr, peer: SocketAddr, source: io::Error) -> OpenError {
     match source.raw_os_error() {
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL | libc::EINVAL) => {
-            OpenError::NoRoute { local, peer, source }
-        }
+        // EACCES: a broadcast address, or a route that prohibits; EINVAL: a route that drops.
+        Some(
+            libc::ENETUNREACH
+            | libc::EHOSTUNREACH
+            | libc::EADDRNOTAVAIL
+            | libc::EACCES
+            | libc::EINVAL
+            | libc::ENETDOWN
+            | libc::ENODEV,
+        ) => OpenError::NoRoute { local, peer, source },
         _ => OpenError::Other { step: "connect", local, source },
     }
 }
