@@ -26,6 +26,15 @@ impl WaitMode {
             Self::Sleep => "sleep",
         }
     }
+
+    /// How many datagrams to read with one call. Spinning, one: a call for more looks for a second before it hands over the
+    /// first. Sleeping, many, because each call follows a wake-up that costs ten times as much.
+    pub(crate) const fn batch(self, many: usize) -> usize {
+        match self {
+            Self::BusyPoll => 1,
+            Self::Sleep => many,
+        }
+    }
 }
 
 /// Kernel memory that a small datagram takes in a receive queue: 256 of them fill the default 212,992 bytes.

@@ -123,6 +123,8 @@ pub struct ProbeSession {
     expiry_cursor: u64,
     flows: Vec<FlowState>,
     account: Account,
+    /// Probes without a verdict, those that do not count included.
+    outstanding: u64,
     stopped: bool,
 }
 
@@ -142,6 +144,7 @@ impl ProbeSession {
             expiry_cursor: 0,
             flows: vec![FlowState::default(); usize::from(config.flows.max(1))],
             account: Account::default(),
+            outstanding: 0,
             stopped: false,
             config,
         })
@@ -155,6 +158,16 @@ impl ProbeSession {
     /// The first slot that counts.
     pub fn first_counted_slot(&self) -> Monotonic {
         self.schedule.first_counted()
+    }
+
+    /// Whether any probe is without a verdict, so that a reply may come at any time.
+    pub const fn awaits_replies(&self) -> bool {
+        self.outstanding > 0
+    }
+
+    /// Whether [`poll`](Self::poll) would answer `Send` or skip at `now` because of the schedule.
+    pub fn has_slot_due(&self, now: Monotonic) -> bool {
+        self.schedule.slot(self.next_slot).is_some_and(|slot| slot <= now)
     }
 
     /// What to do at `now`. A `Send` must be answered by `sent` before the next call.
@@ -235,6 +248,7 @@ impl ProbeSession {
             Purpose::Warmup => self.account.warmup_discarded += 1,
             Purpose::FollowUp => self.account.follow_up_probes += 1,
         }
+        self.outstanding += 1;
         let source = if self.config.transmit_stamps { None } else { Some((t1, StampSource::User)) };
         self.ring.push(Entry::outstanding(probe, at, t1, packet_t1, source));
     }
@@ -247,6 +261,7 @@ impl ProbeSession {
             return;
         }
         entry.state = State::SendFailed;
+        self.outstanding -= 1;
         let probe = entry.probe;
         self.flows[usize::from(probe.flow)].carrier_is_gone(number);
         if probe.purpose == Purpose::Measure {
@@ -281,7 +296,7 @@ impl ProbeSession {
         }
         let measured = entry.probe.purpose == Purpose::Measure;
         match entry.state {
-            State::Outstanding => {}
+            State::Outstanding => self.outstanding -= 1,
             State::Replied => {
                 self.account.duplicate += u64::from(measured);
                 return false;
@@ -357,6 +372,7 @@ impl ProbeSession {
             }
             if outstanding {
                 entry.state = State::Lost;
+                self.outstanding -= 1;
                 let (number, flow) = (entry.probe.number, usize::from(entry.probe.flow));
                 self.account.lost_one(entry.probe.purpose == Purpose::Measure);
                 self.flows[flow].carrier_is_gone(number);

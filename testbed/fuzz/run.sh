@@ -23,5 +23,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 cargo build --release --locked --target "$triple" --bin "$target"
 
 mkdir -p "corpus/$target" "artifacts/$target"
-exec "target/$triple/release/$target" "corpus/$target" -runs="$runs" -max_len="$max_len" \
+set -- "corpus/$target"
+[ -d "seeds/$target" ] && set -- "$@" "seeds/$target"
+exec "target/$triple/release/$target" "$@" -runs="$runs" -max_len="$max_len" \
     -artifact_prefix="artifacts/$target/" -print_final_stats=1 -timeout=5 -rss_limit_mb=1024

@@ -4,12 +4,16 @@
 //! The fuzz targets in `testbed/fuzz` call the same exercises with octets that libFuzzer chooses; the tests
 //! here are the same in miniature, with octets that a seed chooses.
 
+mod frames;
+mod histograms;
 mod replies;
 mod requests;
 mod signing;
 
 use std::collections::BTreeMap;
 
+pub use frames::exercise_frames;
+pub use histograms::exercise_histogram;
 pub use replies::exercise_sender_reply;
 pub use requests::ReflectorExercise;
 

@@ -14,6 +14,14 @@ const DIRECTORIES: &[&str] = &["deploy/man", "deploy/completions"];
 /// Each generated file's path, relative to the root, and its content.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
+/// Everything that is generated.
+///
+/// # Errors
+/// When a page cannot be rendered.
+pub fn all() -> Result<Files, Failure> {
+    files(railgauge_cli::args::command())
+}
+
 /// Man pages and completions of `command` and its subcommands.
 ///
 /// The version is the one of the package alone: with a commit in it, every commit would make the pages stale.
@@ -35,19 +43,19 @@ pub fn files(command: Command) -> Result<Files, Failure> {
         files.insert(format!("deploy/completions/{file}"), script);
     }
     command.build();
-    add_pages(&command, &mut files)?;
+    add_pages(&command, &format!("{name} {version}"), &mut files)?;
     Ok(files)
 }
 
-fn add_pages(command: &Command, files: &mut Files) -> Result<(), Failure> {
-    let man = clap_mangen::Man::new(command.clone());
+fn add_pages(command: &Command, source: &str, files: &mut Files) -> Result<(), Failure> {
+    let man = clap_mangen::Man::new(command.clone()).source(source);
     let mut page = Vec::new();
     man.render(&mut page).map_err(|error| {
         Failure::because(format!("no man page for {}", command.get_name()), error)
     })?;
     files.insert(format!("deploy/man/{}", man.get_filename()), page);
     for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
-        add_pages(subcommand, files)?;
+        add_pages(subcommand, source, files)?;
     }
     Ok(())
 }

@@ -60,7 +60,13 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, mut command: Command, name: &str) -> Result<Running, Failure> {
-        let shown = command::shown(&command);
+        // A record says what ran, not in whose directory.
+        let root = format!("{}/", self.repo.root().display());
+        let mut shown = without_ports(&command::shown(&command).replace(&root, ""));
+        if let Some((end, _)) = shown.char_indices().nth(LONGEST_COMMAND) {
+            shown.truncate(end);
+            shown.push('…');
+        }
         let mut commands = self.commands.borrow_mut();
         if !commands.contains(&shown) {
             commands.push(shown);
@@ -146,6 +152,9 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Characters of a command line that are kept: some carry whole histograms.
+const LONGEST_COMMAND: usize = 800;
+
 /// The file each sample is written to, in the scratch directory.
 const SAMPLES: &str = "samples.csv";
 
@@ -155,6 +164,20 @@ pub fn pinned(program: &std::ffi::OsStr, cpu: Option<usize>) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &cpu.to_string()]).arg(program);
     command
+}
+
+/// A command line with the ports of loopback, which the kernel chose, as `PORT`.
+fn without_ports(line: &str) -> String {
+    let mut parts = line.split("127.0.0.1:");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let port = &part[..part.len() - rest.len()];
+        // 0 asks for any port, and 7463 is ours: these were typed.
+        let port = if matches!(port, "0" | "7463") { port } else { "PORT" };
+        shown.push_str(&format!("127.0.0.1:{port}{rest}"));
+    }
+    shown
 }
 
 fn listening_address(stderr: &str) -> Option<String> {
@@ -332,6 +355,12 @@ mod tests {
         assert_eq!(listening_address(said).unwrap(), "127.0.0.1:40123");
         assert_eq!(listening_address("listening on [::1]:862").unwrap(), "[::1]:862");
         assert_eq!(listening_address("listening on nothing"), None);
+    }
+
+    #[test]
+    fn chosen_ports_are_not_part_of_a_command() {
+        assert_eq!(without_ports("ping 127.0.0.1:4711 -n 3"), "ping 127.0.0.1:PORT -n 3");
+        assert_eq!(without_ports("reflect --listen 127.0.0.1:0"), "reflect --listen 127.0.0.1:0");
     }
 
     #[test]

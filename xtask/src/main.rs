@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Failure, checks, demo, deny, long, repo::Repo, say, tidy, tools};
+use xtask::{Failure, checks, demo, deny, generated, long, repo::Repo, say, tidy, tools};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own steps, the same in CI and by hand")]
@@ -31,6 +31,8 @@ enum Step {
     },
     /// Show the main job on this machine: measure loopback for 10 s
     Demo,
+    /// Write the generated files: man pages and shell completions
+    Gen,
     /// Prepare what the tests need beside Rust and a C compiler, and do nothing else
     Tools,
     /// Check bans, licences and sources with cargo-deny, which is installed on first use (some minutes)
@@ -57,6 +59,7 @@ fn run(step: &Step) -> Result<ExitCode, Failure> {
         Step::Long { table: true, .. } => long::write_table(&repo).map(|()| true)?,
         Step::Long { rows, dirty, .. } => long::run(&repo, rows, *dirty)?,
         Step::Demo => demo::run(&repo)?,
+        Step::Gen => generated::write(&repo, &generated::all()?).map(|()| true)?,
         Step::Tools => tools::prepare(&repo).map(|()| true)?,
         Step::Deny => deny::run(&repo)?,
         Step::Tidy => tidy::report(&repo)?,

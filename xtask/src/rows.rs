@@ -82,18 +82,7 @@ pub static ROWS: &[Row] = &[
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.
-pub const WAITING: &[(&str, &str)] = &[
-    ("truth", "railgauge ping and reflect, held_reflector"),
-    ("omission", "railgauge ping and reflect"),
-    ("conservation", "railgauge ping and reflect"),
-    ("intervals", "interval_coverage"),
-    ("merging", "railgauge ping and reflect, testbed/python"),
-    ("standard", "railgauge ping and reflect, testbed/peers"),
-    ("sockperf", "railgauge ping and reflect"),
-    ("cpu", "railgauge ping and reflect"),
-    ("capacity", "railgauge ping and reflect"),
-    ("recording", "recording_cost"),
-];
+pub const WAITING: &[(&str, &str)] = &[];
 
 /// What the row waits for, if it does.
 pub fn waits_for(row: &Row) -> Option<&'static str> {

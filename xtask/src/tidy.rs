@@ -9,7 +9,7 @@ mod rust_code;
 mod texts;
 mod unsafe_code;
 
-use crate::{Failure, command, repo::Repo, say};
+use crate::{Failure, command, generated, repo::Repo, say};
 pub use complaint::Complaint;
 use serde_json::Value;
 use std::process::Command;
@@ -51,6 +51,7 @@ pub fn check(repo: &Repo) -> Result<Vec<Complaint>, Failure> {
             }));
         }
     }
+    complaints.extend(generated::check(repo, &generated::all()?)?);
     complaints.sort();
     Ok(complaints)
 }

@@ -10,8 +10,8 @@ use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::clock;
 use railgauge_fabric::socket::tcp::PacketStream;
 use railgauge_fabric::socket::{
-    BURST, ErrorQueue, OpenError, QueuedError, ReceiveBatch, SendBatch, UdpOptions, UdpSocket,
-    send_reason,
+    BURST, ErrorQueue, OpenError, QueuedError, ReceiveBatch, SendBatch, Sent, UdpOptions,
+    UdpSocket, send_reason,
 };
 
 /// How many sends may await their stamp: those of one burst and more, a power of two.
@@ -72,6 +72,8 @@ pub enum FlowEvent<'a> {
 pub struct Flow {
     link: Link,
     handed: Vec<u64>,
+    /// What became of the last transmission, until it is concluded.
+    sent: Option<Sent>,
     /// The number that the kernel gives to the next send's stamp.
     next_stamp: u32,
     probe_of_stamp: Box<[(u32, u64)]>,
@@ -97,6 +99,7 @@ impl Flow {
         Ok(Self {
             link,
             handed: Vec::with_capacity(BURST),
+            sent: None,
             next_stamp: 0,
             probe_of_stamp: vec![(0, u64::MAX); NUMBERS].into(),
             stamps_due: 0,
@@ -127,7 +130,7 @@ impl Flow {
         }
     }
 
-    /// The bytes of the next packet, for probe `number`; sent by [`flush`](Self::flush).
+    /// The bytes of the next packet, for probe `number`; sent by [`transmit`](Self::transmit).
     pub fn next_packet(&mut self, number: u64) -> &mut [u8] {
         self.handed.push(number);
         match &mut self.link {
@@ -136,7 +139,7 @@ impl Flow {
         }
     }
 
-    /// Whether what was handed over must be flushed before the next packet.
+    /// Whether what was handed over must be sent before the next packet.
     pub fn is_full(&self) -> bool {
         match &self.link {
             Link::Udp { batch, .. } => batch.is_full(),
@@ -144,7 +147,7 @@ impl Flow {
         }
     }
 
-    pub fn has_unflushed(&self) -> bool {
+    pub fn has_unsent(&self) -> bool {
         !self.handed.is_empty()
     }
 
@@ -153,18 +156,27 @@ impl Flow {
         self.stamps_due > 0
     }
 
-    /// Sends what was handed over.
-    pub fn flush(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
-        match &self.link {
-            Link::Udp { .. } => self.flush_datagrams(errors, &mut on),
-            Link::Tcp { .. } => self.flush_stream(&mut on),
+    /// Sends what was handed over; [`conclude`](Self::conclude) says what became of it. Nothing but the system call, as
+    /// the time until it counts.
+    pub fn transmit(&mut self) {
+        match &mut self.link {
+            Link::Udp { socket, batch } => self.sent = Some(batch.send(socket)),
+            Link::Tcp { stream, packet, failed } => {
+                let error = if *failed {
+                    Some(io::ErrorKind::NotConnected.into())
+                } else {
+                    stream.send(packet).err()
+                };
+                let taken = usize::from(error.is_none());
+                self.sent = Some(Sent { taken, retried: false, error });
+            }
         }
     }
 
-    fn flush_datagrams(&mut self, errors: &mut ErrorQueue, on: &mut impl FnMut(FlowEvent<'_>)) {
-        let Link::Udp { socket, batch } = &mut self.link else { return };
-        let sent = batch.send(socket);
-        let stamped = socket.kernel_stamps().is_ok() && !sent.retried;
+    /// Keeps the numbers of what [`transmit`](Self::transmit) sent, and reports what was refused.
+    pub fn conclude(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
+        let Some(sent) = self.sent.take() else { return };
+        let stamped = self.socket().is_some_and(|s| s.kernel_stamps().is_ok()) && !sent.retried;
         for &number in &self.handed[..sent.taken] {
             let at = self.next_stamp as usize % NUMBERS;
             self.probe_of_stamp[at] = (self.next_stamp, number);
@@ -175,13 +187,11 @@ impl Flow {
         if sent.retried {
             self.probe_of_stamp.fill((0, u64::MAX));
         }
-        let refused: Vec<u64> = self.handed.drain(sent.taken..).collect();
-        self.handed.clear();
         if sent.retried || sent.error.is_some() {
-            self.after_refusal(errors, on);
+            self.after_refusal(errors, &mut on);
         }
-        let reason = sent.error.as_ref().map_or("other", send_reason);
-        for number in refused {
+        let reason = sent.error.as_ref().map_or("other", refusal_reason);
+        for number in self.handed.drain(..).skip(sent.taken) {
             on(FlowEvent::Refused { number, reason });
         }
     }
@@ -199,24 +209,6 @@ impl Flow {
         self.next_stamp = 0;
         self.stamps_due = 0;
         self.probe_of_stamp.fill((0, u64::MAX));
-    }
-
-    fn flush_stream(&mut self, on: &mut impl FnMut(FlowEvent<'_>)) {
-        let Link::Tcp { stream, packet, failed } = &mut self.link else { return };
-        for number in self.handed.drain(..) {
-            let result =
-                if *failed { Err(io::ErrorKind::NotConnected.into()) } else { stream.send(packet) };
-            match result {
-                Ok(()) => self.counts.0 += 1,
-                Err(error) => {
-                    let reason = match error.kind() {
-                        io::ErrorKind::WouldBlock => "send_queue_full",
-                        _ => "connection_lost",
-                    };
-                    on(FlowEvent::Refused { number, reason });
-                }
-            }
-        }
     }
 
     /// Reads the error queue: stamps of departures, and refusals that came back.
@@ -281,6 +273,17 @@ impl Flow {
             }
             Link::Tcp { .. } => {}
         }
+    }
+}
+
+fn refusal_reason(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotConnected
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted => "connection_lost",
+        io::ErrorKind::WouldBlock => "send_queue_full",
+        _ => send_reason(error),
     }
 }
 

@@ -87,7 +87,7 @@ impl Responding {
             waiter,
             mode,
             reflector,
-            receive: ReceiveBatch::new(BATCH, MAX_UDP_PAYLOAD),
+            receive: ReceiveBatch::new(mode.batch(BATCH), MAX_UDP_PAYLOAD),
             errors: ErrorQueue::default(),
             reply: vec![0; MAX_UDP_PAYLOAD].into(),
             trouble: BTreeMap::new(),

@@ -35,7 +35,8 @@ impl SparseCounts {
     /// Samples in buckets up to and including `index`.
     pub fn at_or_below(&self, index: u16) -> u64 {
         let end = self.entries.partition_point(|e| e.0 <= index);
-        self.entries[..end].iter().map(|e| e.1).sum()
+        // Counts of a decoded histogram are whatever its sender wrote.
+        self.entries[..end].iter().fold(0, |sum: u64, e| sum.saturating_add(e.1))
     }
 
     /// The bucket that holds the sample of the given rank (1 is the smallest), or `None` when there are fewer.

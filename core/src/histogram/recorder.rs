@@ -27,12 +27,12 @@ pub(crate) const SEPARATION: usize = 16;
 /// the runs above a threshold are the rises that cross it. Only the ends of rises are counted, by place. The
 /// first sample ever rises from below everything; the 16 are remembered across drains.
 ///
-/// Recording never allocates: all places (432 KiB) and the list of those in use (54 KiB) exist from the start.
+/// Recording never allocates: all places (432 KiB) and the bits of those in use exist from the start.
 /// Draining costs only the places in use.
 pub struct Recorder {
     cells: Box<[Cell]>,
-    /// Places whose cell is not zero, each once.
-    touched: Vec<u16>,
+    /// One bit for each place: whether its cell is in use. Draining reads them in order, which spares a sort.
+    touched: Box<[u64]>,
     recent: Recent,
     min_ns: u64,
     max_ns: u64,
@@ -50,7 +50,7 @@ impl Recorder {
     pub fn new() -> Self {
         Self {
             cells: vec![Cell::default(); PLACES].into_boxed_slice(),
-            touched: Vec::with_capacity(PLACES),
+            touched: vec![0; PLACES.div_ceil(64)].into_boxed_slice(),
             recent: Recent::default(),
             min_ns: u64::MAX,
             max_ns: 0,
@@ -85,14 +85,10 @@ impl Recorder {
         self.recent.push(place);
     }
 
-    /// A cell once touched stays different from zero until drained: samples only grow, and a cell without
-    /// samples only loses rises.
     #[inline]
     fn add(&mut self, place: u16, samples: u64, rises: i64) {
+        self.touched[usize::from(place / 64)] |= 1 << (place % 64);
         let cell = &mut self.cells[usize::from(place)];
-        if *cell == Cell::default() {
-            self.touched.push(place);
-        }
         cell.samples += samples;
         cell.rises += rises;
     }
@@ -105,18 +101,23 @@ impl Recorder {
             sum_ns: std::mem::take(&mut self.sum_ns),
             ..Window::default()
         };
-        self.touched.sort_unstable();
-        let mut counts = Vec::with_capacity(self.touched.len());
-        for place in self.touched.drain(..) {
-            let cell = std::mem::take(&mut self.cells[usize::from(place)]);
-            match place {
-                OVERFLOW_PLACE => window.overflow = cell.samples,
-                CENSORED_PLACE => window.censored = cell.samples,
-                _ if cell.samples > 0 => counts.push((place, cell.samples)),
-                _ => {}
-            }
-            if cell.rises != 0 {
-                window.rises.push((place, cell.rises));
+        let in_use = self.touched.iter().map(|bits| bits.count_ones() as usize).sum();
+        let mut counts = Vec::with_capacity(in_use);
+        for (first, bits) in (0u16..).step_by(64).zip(&mut self.touched) {
+            let mut left = std::mem::take(bits);
+            while left != 0 {
+                let place = first + u16::try_from(left.trailing_zeros()).unwrap_or(0);
+                left &= left - 1;
+                let cell = std::mem::take(&mut self.cells[usize::from(place)]);
+                match place {
+                    OVERFLOW_PLACE => window.overflow = cell.samples,
+                    CENSORED_PLACE => window.censored = cell.samples,
+                    _ if cell.samples > 0 => counts.push((place, cell.samples)),
+                    _ => {}
+                }
+                if cell.rises != 0 {
+                    window.rises.push((place, cell.rises));
+                }
             }
         }
         window.counts = SparseCounts::from_sorted(counts);

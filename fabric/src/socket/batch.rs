@@ -89,29 +89,41 @@ impl ReceiveBatch {
             header.msg_hdr.msg_controllen = CONTROL_BYTES;
         }
         self.filled = 0;
-        let count = u32::try_from(self.headers.len()).unwrap_or(u32::MAX);
         let flags = flags | libc::MSG_DONTWAIT;
-        // SAFETY: `headers` are `count` valid headers whose pointers lead into `slots`; no time-out is passed.
-        let filled = unsafe {
-            libc::recvmmsg(
-                socket.raw_fd(),
-                self.headers.as_mut_ptr(),
-                count,
-                flags,
-                std::ptr::null_mut(),
-            )
+        let result = match &mut *self.headers {
+            // recvmmsg would look for a second datagram first.
+            [only] => receive_one(socket, only, flags),
+            several => receive_several(socket, several, flags),
         };
-        match usize::try_from(filled) {
+        match result {
             Ok(filled) => {
                 self.filled = filled;
                 Ok(filled)
             }
-            Err(_) => match io::Error::last_os_error() {
-                e if e.kind() == io::ErrorKind::WouldBlock => Ok(0),
-                e => Err(e),
-            },
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(e) => Err(e),
         }
     }
+}
+
+fn receive_one(socket: &UdpSocket, header: &mut libc::mmsghdr, flags: i32) -> io::Result<usize> {
+    // SAFETY: the header is valid and its pointers lead into the slot that it was made from.
+    let length = unsafe { libc::recvmsg(socket.raw_fd(), &raw mut header.msg_hdr, flags) };
+    header.msg_len = u32::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    Ok(1)
+}
+
+fn receive_several(
+    socket: &UdpSocket,
+    headers: &mut [libc::mmsghdr],
+    flags: i32,
+) -> io::Result<usize> {
+    let count = u32::try_from(headers.len()).unwrap_or(u32::MAX);
+    let no_timeout = std::ptr::null_mut();
+    // SAFETY: `headers` are `count` valid headers whose pointers lead into the slots that they were made from.
+    let filled =
+        unsafe { libc::recvmmsg(socket.raw_fd(), headers.as_mut_ptr(), count, flags, no_timeout) };
+    usize::try_from(filled).map_err(|_| io::Error::last_os_error())
 }
 
 impl UdpSocket {

@@ -36,6 +36,9 @@ impl UdpSocket {
     /// Sends a reply.
     pub fn reply(&self, packet: &[u8], route: &ReplyRoute) -> io::Result<()> {
         let to = socket2::SockAddr::from(route.to);
+        if route.local.is_none() && route.mirrored_tos().is_none() {
+            return self.socket.send_to(packet, &to).map(drop);
+        }
         let mut control = ControlBuffer([0; CONTROL_BYTES]);
         let mut part =
             libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
@@ -51,6 +54,12 @@ impl UdpSocket {
         // SAFETY: the header points at `to`, `part` and `control`, all alive here; sendmsg only reads through it.
         let sent = unsafe { libc::sendmsg(self.raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl ReplyRoute {
+    fn mirrored_tos(&self) -> Option<i32> {
+        self.tos.map(|tos| i32::from(tos & 0xfc)).filter(|&tos| tos != 0)
     }
 }
 
@@ -88,7 +97,7 @@ fn write_control(header: &libc::msghdr, route: &ReplyRoute) -> usize {
         }
         None => {}
     }
-    if let Some(tos) = route.tos.map(|tos| i32::from(tos & 0xfc)).filter(|&tos| tos != 0) {
+    if let Some(tos) = route.mirrored_tos() {
         let (level, kind) = match route.to {
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),

@@ -54,7 +54,31 @@ fn exchange(any: &str) {
     responder.reply(&[9; 44], &route).unwrap();
     assert_eq!(receive(&prober, &mut batch), 1);
     let back = batch.iter().next().unwrap();
-    assert_eq!((back.payload.len(), back.tos.map(|tos| tos >> 2)), (44, Some(46)));
+    assert_eq!((back.payload.len(), back.stamp.is_some()), (44, true));
+}
+
+/// Between two sockets bound to every address, so that both see where and in which class a datagram came.
+fn mirror(every: &str, one: &str) {
+    let responder = UdpSocket::open(&options(every)).unwrap();
+    let prober = UdpSocket::open(&options(every)).unwrap();
+    let one: std::net::IpAddr = one.parse().unwrap();
+    let to = SocketAddr::new(one, responder.local_addr().port());
+    prober.reply(&[1; 44], &ReplyRoute { to, local: None, tos: Some(0xb8) }).unwrap();
+    let mut batch = ReceiveBatch::new(1, 64);
+    assert_eq!(receive(&responder, &mut batch), 1);
+    let got = batch.iter().next().unwrap();
+    assert_eq!(got.local.map(|local| local.ip), Some(one));
+    let route = ReplyRoute { to: got.from.unwrap(), local: got.local, tos: got.tos };
+    responder.reply(got.payload, &route).unwrap();
+    assert_eq!(receive(&prober, &mut batch), 1);
+    let back = batch.iter().next().unwrap();
+    assert_eq!((back.from, back.tos), (Some(to), Some(0xb8)));
+}
+
+#[test]
+fn a_reply_leaves_from_where_its_request_came_and_in_its_class() {
+    mirror("0.0.0.0:0", "127.0.0.2");
+    mirror("[::]:0", "::1");
 }
 
 #[test]

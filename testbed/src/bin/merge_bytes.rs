@@ -88,10 +88,11 @@ fn record(samples: &[Option<u64>]) -> Window {
 /// Windows of one recorder, cut at random.
 fn cut(samples: &[Option<u64>], random: &mut Pcg64Mcg) -> Vec<Window> {
     let (mut recorder, mut windows) = (Recorder::new(), Vec::new());
+    // Empty parts are among them.
     let most = random.next_u64() % 1_000 + 1;
     let mut rest = samples;
     while !rest.is_empty() {
-        let length = usize::try_from(random.next_u64() % most).unwrap_or(0).min(rest.len());
+        let length = usize::try_from(random.next_u64() % (most + 1)).unwrap_or(0).min(rest.len());
         let (part, after) = rest.split_at(length);
         part.iter().for_each(|&sample| feed(&mut recorder, sample));
         windows.push(recorder.drain());

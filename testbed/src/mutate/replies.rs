@@ -5,6 +5,9 @@ use railgauge_core::stamp::{Key, Reply, ReplyError, RequestTemplate, SenderConfi
 use super::signing::{Signing, sign};
 use super::{KEY, Outcomes, count};
 
+/// The session whose replies are expected: that of the seed packets in `testbed/fuzz/seeds`.
+const SSID: u16 = 0x0a0b;
+
 /// Reads `packet` as a reply in every mode, and counts what became of it.
 ///
 /// # Panics
@@ -17,7 +20,7 @@ pub fn exercise_sender_reply(packet: &[u8], outcomes: &mut Outcomes) {
         ("keyed, base signed", Some(&keyed), Signing::Base),
         ("keyed, all signed", Some(&keyed), Signing::Whole),
     ] {
-        let config = SenderConfig { key: key.cloned(), ssid: 9, ..SenderConfig::default() };
+        let config = SenderConfig { key: key.cloned(), ssid: SSID, ..SenderConfig::default() };
         let sender = RequestTemplate::new(config).expect("the smallest packet fits");
         let packet = sign(packet, &KEY, signing);
         let outcome = match sender.parse_reply(&packet) {

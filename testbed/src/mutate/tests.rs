@@ -1,4 +1,6 @@
 use super::*;
+use railgauge_core::frame;
+use railgauge_core::histogram::{Recorder, SparseCounts};
 use railgauge_core::stamp::{Key, RequestTemplate, SenderConfig};
 use railgauge_core::time::Wall;
 
@@ -106,6 +108,57 @@ fn mutated_replies_are_read_or_counted() {
             "keyed, all signed: read with telemetry",
         ],
     );
+}
+
+#[test]
+fn mutated_histograms_are_read_or_counted() {
+    let (mut mutator, mut outcomes) = (Mutator::new(SEED), Outcomes::new());
+    let mut recorder = Recorder::new();
+    (1..200_u64).for_each(|n| recorder.record(n * n * n));
+    let window = recorder.drain();
+    let counts = window.counts();
+    let text = counts.to_base64().into_bytes();
+    let seeds = [
+        counts.encode_v2(),
+        counts.encode_v2_compressed(),
+        text,
+        SparseCounts::default().encode_v2(),
+    ];
+    for _ in 0..PACKETS / 5 {
+        let seed = mutator.below(seeds.len());
+        exercise_histogram(&mutator.mutate(&seeds[seed]), &mut outcomes);
+    }
+    all_happened(
+        &outcomes,
+        &[
+            "plain: read",
+            "plain: too short",
+            "plain: cookie",
+            "plain: length",
+            "plain: layout",
+            "payload: read",
+            "payload: truncated",
+            "payload: index",
+            "compressed: read",
+            "compressed: inflate",
+            "text: read",
+            "text: base64",
+        ],
+    );
+}
+
+#[test]
+fn mutated_streams_give_the_same_packets_however_they_are_cut() {
+    let (mut mutator, mut outcomes) = (Mutator::new(SEED), Outcomes::new());
+    let mut stream = Vec::new();
+    for len in [44, 0, 112, 1] {
+        frame::write(&vec![7; len], &mut stream);
+    }
+    for _ in 0..PACKETS {
+        let cut = 1 + mutator.below(60);
+        exercise_frames(&mutator.mutate(&stream), cut, &mut outcomes);
+    }
+    all_happened(&outcomes, &["packet", "too long", "ends with a packet", "ends inside a frame"]);
 }
 
 #[test]

@@ -65,7 +65,11 @@ fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
             // Somewhere inside the run, so that rounds cut it at different places.
             let moment = Duration::from_millis(200 + random.next_u64() % 500);
             let ping = suffer(bench, *mishap, moment)?;
-            judge(&format!("{mishap:?}, round {round}"), &ping, &mut outcome)?;
+            let what = format!("{mishap:?}, round {round}");
+            judge(&what, &ping, &mut outcome)?;
+            outcome.expect(had_effect(*mishap, &ping)?, || {
+                format!("{what}: the mishap left no trace, so nothing was shown")
+            });
             probes += ping.number("/scheduled")?;
             runs += 1;
             outcome.raw.push(ping.summary());
@@ -79,8 +83,8 @@ fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
 fn suffer(bench: &Bench<'_>, mishap: Mishap, moment: Duration) -> Result<Ping, Failure> {
     match mishap {
         Mishap::None => quiet(bench, &[], &[]),
-        Mishap::TinyTimeout => quiet(bench, &[], &["--timeout", "10us"]),
-        Mishap::RateLimited => quiet(bench, &["--max-rate", "200"], &[]),
+        // Faster than the rate and long enough to use up the burst of 1,000.
+        Mishap::RateLimited => quiet(bench, &["--max-rate", "200"], &["--interval", "200us"]),
         Mishap::PacketTooLarge => {
             in_namespace(bench, "ip link set lo mtu 1280 up", "", "--size 4000")
         }
@@ -91,23 +95,27 @@ fn suffer(bench: &Bench<'_>, mishap: Mishap, moment: Duration) -> Result<Ping, F
             in_namespace(bench, "ip link set lo up", &format!("sleep {wait:.3}; {down}"), "")
         }
         Mishap::ReflectorKilled => {
-            disturbed(bench, moment, |reflector, _| reflector.running.signal(Signal::SIGKILL))
+            disturbed(bench, moment, &[], |reflector, _| reflector.running.signal(Signal::SIGKILL))
         }
-        Mishap::ReflectorStopped => disturbed(bench, moment, |reflector, _| {
+        Mishap::ReflectorStopped => disturbed(bench, moment, &[], |reflector, _| {
+            reflector.running.freeze(Duration::from_millis(300)).map(drop)
+        }),
+        Mishap::TinyTimeout => disturbed(bench, moment, &["--timeout", "1ms"], |reflector, _| {
             reflector.running.freeze(Duration::from_millis(300)).map(drop)
         }),
         // Longer than the time-out, so that slots are skipped.
-        Mishap::ProberStopped => disturbed(bench, moment, |_, prober| {
+        Mishap::ProberStopped => disturbed(bench, moment, &[], |_, prober| {
             prober.running.freeze(Duration::from_millis(1500)).map(drop)
         }),
         Mishap::Interrupted(signal) => {
-            disturbed(bench, moment, |_, prober| prober.interrupt(signal))
+            disturbed(bench, moment, &[], |_, prober| prober.interrupt(signal))
         }
     }
 }
 
 fn start(bench: &Bench<'_>, target: &str, flags: &[&str]) -> Result<Prober, Failure> {
-    bench.prober(target, &[&["--interval", "1ms", "--duration", "1s"], flags].concat())
+    let interval = if flags.contains(&"--interval") { &[][..] } else { &["--interval", "1ms"] };
+    bench.prober(target, &[&["--duration", "1s"], interval, flags].concat())
 }
 
 fn quiet(bench: &Bench<'_>, reflect: &[&str], ping: &[&str]) -> Result<Ping, Failure> {
@@ -118,10 +126,11 @@ fn quiet(bench: &Bench<'_>, reflect: &[&str], ping: &[&str]) -> Result<Ping, Fai
 fn disturbed(
     bench: &Bench<'_>,
     moment: Duration,
+    flags: &[&str],
     disturb: impl FnOnce(&Reflector, &Prober) -> Result<(), Failure>,
 ) -> Result<Ping, Failure> {
     let reflector = bench.reflector(&[])?;
-    let prober = start(bench, &reflector.address, &[])?;
+    let prober = start(bench, &reflector.address, flags)?;
     pause(moment);
     disturb(&reflector, &prober)?;
     prober.finish(BOUND)
@@ -162,6 +171,22 @@ exit $code
     command.args(["sh", "-c", &script]).arg(bench.repo().release("railgauge"));
     let ended = bench.complete(command, "namespace", BOUND)?;
     Ping::read("ping in a namespace", &ended, "")
+}
+
+/// Whether the run met what it was to meet. A rate limit or a tiny time-out loses probes, a stopped prober skips
+/// slots, an end by signal leaves slots unscheduled; a reflector that only paused loses nothing.
+fn had_effect(mishap: Mishap, ping: &Ping) -> Result<bool, Failure> {
+    let n = |key: &str| ping.number(&format!("/{key}"));
+    Ok(match mishap {
+        Mishap::None => n("lost")? == 0 && n("received")? > 0,
+        Mishap::ClosedPort => n("received")? == 0,
+        Mishap::ReflectorKilled | Mishap::TinyTimeout | Mishap::RateLimited => n("lost")? > 0,
+        Mishap::ReflectorStopped => ping.number("/app_rtt/max_ns")? > 200_000_000,
+        Mishap::ProberStopped => n("skipped")? > 0,
+        Mishap::Interrupted(_) => n("scheduled")? < 1000,
+        Mishap::PacketTooLarge => n("send_errors")? > 0 || n("received")? > 0,
+        Mishap::InterfaceDown => n("lost")? + n("send_errors")? > 0,
+    })
 }
 
 /// The two equations, that every reply is in the app RTT, and the exit status.

@@ -19,10 +19,12 @@ pub const ROW: Row = Row {
     run,
 };
 
+/// The share of fewer intervals than this is no figure worth printing; the program judges them all the same.
+const LEAST_SHOWN: u64 = 100;
 const SEED: u64 = 20_260_101;
 
 fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
-    let experiments = scale.pick("200", "10000");
+    let experiments = scale.pick("300", "10000");
     let mut command = bench.program("interval_coverage", None);
     command.args(["--experiments", experiments, "--seed", &SEED.to_string()]);
     // Full: half an hour on a slow core.
@@ -35,7 +37,9 @@ fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
     let shares = |independent: bool, part: &str| -> Vec<f64> {
         let rows = report["rows"].as_array().into_iter().flatten();
         let rows = rows.filter(|row| row["independent"].as_bool() == Some(independent));
-        rows.filter_map(|row| row[part]["share"].as_f64()).collect()
+        let parts = rows.map(|row| &row[part]);
+        let parts = parts.filter(|part| part["shown"].as_u64() >= Some(LEAST_SHOWN));
+        parts.filter_map(|part| part["share"].as_f64()).collect()
     };
     let percent = |shares: &[f64], pick: fn(f64, f64) -> f64| {
         shares.iter().copied().reduce(pick).map(|share| share * 100.0)

@@ -114,7 +114,17 @@ fn our_prober(
     })?;
     let port =
         port.ok_or_else(|| Failure::new("the peer reflector did not say `listening PORT`"))?;
-    let flags = ["--count", count, "--warmup", "0", "--interval", "5ms", "--timestamp-format"];
+    let flags = [
+        "--count",
+        count,
+        "--warmup",
+        "0",
+        "--interval",
+        "5ms",
+        "--timeout",
+        "10s",
+        "--timestamp-format",
+    ];
     let flags = [&flags[..], &[dialect.format], dialect.key()].concat();
     let ping = bench.ping(&format!("127.0.0.1:{port}"), &flags, BOUND)?;
     let answered = peer.finish(BOUND)?;

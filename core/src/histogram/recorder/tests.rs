@@ -98,17 +98,15 @@ fn an_empty_window_claims_nothing() {
 }
 
 #[test]
-fn recording_does_not_allocate() {
+fn draining_leaves_nothing_behind() {
     let mut recorder = Recorder::new();
-    let before = recorder.touched.capacity();
     for index in 0..=layout::HIGHEST_INDEX {
         recorder.record(layout::lowest_equivalent(index));
     }
     recorder.record(u64::MAX);
     recorder.record_censored();
-    assert_eq!(recorder.touched.capacity(), before);
     assert_eq!(recorder.drain().counts().entries().len(), usize::from(layout::HIGHEST_INDEX) + 1);
-    assert!(recorder.touched.is_empty() && recorder.touched.capacity() == before);
+    assert!(recorder.touched.iter().all(|bits| *bits == 0));
     assert!(recorder.cells.iter().all(|cell| *cell == Cell::default()));
 }
 

@@ -1,0 +1,77 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_railgauge_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_railgauge_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_railgauge_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_railgauge_using_subcommand
+    set -l cmd (__fish_railgauge_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c railgauge -n "__fish_railgauge_needs_command" -s h -l help -d 'Print help'
+complete -c railgauge -n "__fish_railgauge_needs_command" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "ping" -d 'Measure one path now; TARGET is any `railgauge reflect` or STAMP reflector (RFC 8762)'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "reflect" -d 'Answer probes'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "inventory" -d 'What this node is, and what can be measured on it'
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
+tcp\t'STAMP packets over a connection: loss shows as delay'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l interval -d 'Time between intended sends, from 1us to 1h' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l duration -d 'How long to measure, after the warm-up [default: 10s]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l count -d 'How many probes to send, instead of a duration' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l timeout -d 'A probe without a reply this long after it left is lost, from 1ms to 60s' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l warmup -d 'Probes before those that count; discarded' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l size -d 'Least octets of UDP payload; the packet is never smaller than STAMP and its telemetry, 72 octets' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l cpu -d 'Pin the probe thread to this CPU [default: where it starts]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l device -d 'Pin the probe thread to the NUMA node of this network or RDMA device' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l source -d 'Send from this address' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l dscp -d 'Differentiated services code point, 0 to 63; the reply comes back in the same class' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l ttl -d 'TTL or hop limit' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l flows -d 'Source ports that take turns, so that ECMP spreads the probes over paths' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l ssid -d 'STAMP session identifier (RFC 8972), 0 for none' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l timestamp-format -d 'Format of our timestamps in packets' -r -f -a "ntp\t'32 bits of seconds, 32 of fraction'
+ptp\t'32 bits of seconds, 32 of nanoseconds'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l auth-key-file -d 'File with a key in hexadecimal: authenticated STAMP (HMAC-SHA-256)' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l hlog -d 'Write an HdrHistogram interval log, 1 s intervals' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l samples -d 'Write every sample as CSV (kept in memory until the end)' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l fail-if -d 'Exit with 1 when this holds: p99>50us, network_rtt.p99.9>1ms, max>10ms, loss>0.1%; app_rtt unless a series is named' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l bare -d 'Send the base packet alone, without telemetry TLVs: the network RTT is then an upper bound'
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l busy-poll -d 'Spin instead of sleeping: one core, the least delay'
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -s 4 -d 'IPv4 only'
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -s 6 -d 'IPv6 only'
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
+tcp\t'STAMP packets over a connection: loss shows as delay'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l listen -d 'Where to listen, ADDR:PORT, repeatable [default: every address, port 862, or 7463 without the privilege; tcp: 7463]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l cpu -d 'Pin the responder thread to this CPU' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l max-rate -d 'Replies per second and source address, bursts of up to 1,000; 0 for no bound' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l auth-key-file -d 'File with keys in hexadecimal, one a line: answer only authenticated requests made with one of them' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l output -d 'How to print the totals at the end' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l busy-poll -d 'Spin instead of sleeping: one core, the least delay'
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -l sysfs-root -d 'Read this tree instead of /sys, as one recorded on another machine' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -l procfs-root -d 'Read this tree instead of /proc' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -s V -l version -d 'Print version'
