@@ -6,9 +6,8 @@ mod machine;
 use crate::args::{InventoryArgs, Output};
 use crate::{Exit, output};
 use columns::{Columns, ascii};
-use railgauge_fabric::ethtool::Timestamping;
-use railgauge_fabric::inventory::{
-    self, Inventory, Nic, RdmaDevice, RdmaPort, Reading, Role, Roots,
+use railgauge_agent::inventory::{
+    self, Inventory, Nic, RdmaDevice, RdmaPort, Reading, Role, Roots, Timestamping,
 };
 use std::io::{self, Write};
 

@@ -1,16 +1,18 @@
 //! `railgauge reflect`.
 
 use std::fmt::Write;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use railgauge_agent::ping::Transport;
-use railgauge_agent::reflect::{Listening, ReflectConfig, ReflectError, ReflectReport, Responder};
+use railgauge_agent::reflect::{
+    Listening, OpenError, ReflectConfig, ReflectError, ReflectReport, Responder,
+};
 use railgauge_agent::{VERSION, WaitMode};
-use railgauge_fabric::socket::OpenError;
 use serde_json::json;
 
-use crate::args::{Output, ReflectArgs};
+use crate::args::{self, Output, ReflectArgs};
 use crate::number::count as count_text;
 use crate::output::{self, say, sentence};
 use crate::ping::{read_keys, transport};
@@ -42,6 +44,13 @@ pub fn run(args: &ReflectArgs) -> Exit {
 }
 
 fn reflect(args: &ReflectArgs) -> Result<ReflectReport, (String, Exit)> {
+    if args.transport == args::Transport::Tcp && (args.busy_poll || args.cpu.is_some()) {
+        let flag = if args.busy_poll { "--busy-poll" } else { "--cpu" };
+        let text = format!(
+            "{flag} works with --transport udp only: each TCP connection has a thread of its own, which sleeps; leave it out"
+        );
+        return Err((text, Exit::Usage));
+    }
     let keys = args.auth_key_file.as_deref().map(read_keys).transpose();
     let config = ReflectConfig {
         transport: transport(args.transport),
@@ -79,8 +88,8 @@ fn open(config: ReflectConfig) -> Result<Responder, ReflectError> {
     let on = |port| {
         let both = ReflectConfig { listen: everywhere(port), ..config.clone() };
         match Responder::open(both) {
-            // A host without IPv6 cannot even make the socket.
-            Err(ReflectError::Open(OpenError::Other { local, .. })) if local.is_ipv6() => {
+            // A host without IPv6 cannot even make the socket, or has no `[::]`.
+            Err(e) if lacks_ipv6(&e) => {
                 let v4 = vec![everywhere(port)[0]];
                 Responder::open(ReflectConfig { listen: v4, ..config.clone() })
             }
@@ -93,6 +102,19 @@ fn open(config: ReflectConfig) -> Result<Responder, ReflectError> {
     match on(STAMP_PORT) {
         Err(ReflectError::Open(OpenError::NotPermitted { .. })) => on(RAILGAUGE_PORT),
         other => other,
+    }
+}
+
+/// Whether the IPv6 address alone was in the way, for want of IPv6.
+fn lacks_ipv6(error: &ReflectError) -> bool {
+    match error {
+        ReflectError::Open(OpenError::Other { local, .. } | OpenError::NotOurs { local, .. }) => {
+            local.is_ipv6()
+        }
+        ReflectError::Listen { listen, source } => {
+            listen.is_ipv6() && source.kind() != io::ErrorKind::AddrInUse
+        }
+        _ => false,
     }
 }
 

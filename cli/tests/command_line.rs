@@ -229,6 +229,8 @@ fn a_reflector_that_cannot_listen_says_why() {
         (&["--listen", "192.0.2.77:7463"], 2, "192.0.2.77 is not an address of this machine"),
         (&["--listen", "127.0.0.1"], 2, "is no address and port: write them as"),
         (&["--listen", "127.0.0.1:0", "--cpu", "8191"], 2, "cannot run on CPU 8191"),
+        (&["--transport", "tcp", "--cpu", "0"], 2, "--cpu works with --transport udp only"),
+        (&["--transport", "tcp", "--busy-poll"], 2, "--busy-poll works with --transport udp only"),
         (&["--listen", "127.0.0.1:0", "--max-rate", "-1"], 2, "from 0 to 4294967295"),
     ] {
         let done = run(&[&["reflect"], args].concat());

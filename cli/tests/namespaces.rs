@@ -1,7 +1,7 @@
 //! What only a network of one's own can show: links that go down, MTUs, routes, privileges. Each test runs a script in new
 //! namespaces (user, network, mount, process), with no root needed; where the kernel refuses them, the test fails.
 //!
-//! `here` 10.9.0.1 -- veth -- `there` 10.9.0.2, on which a reflector listens on port 862.
+//! `here` 10.9.0.1, fe80::9:1 -- veth -- `there` 10.9.0.2, fe80::9:2, on which a reflector listens on port 862.
 
 mod support;
 
@@ -25,6 +25,8 @@ ip link set here up
 there ip address add 10.9.0.2/24 dev there
 there ip link set lo up
 there ip link set there up
+ip address add fe80::9:1/64 dev here nodad
+there ip address add fe80::9:2/64 dev there nodad
 reflect() {
     mkfifo "/run/$1"
     name=$1
@@ -245,11 +247,39 @@ fn a_reflector_without_the_privilege_takes_the_other_port_and_says_so() {
 }
 
 #[test]
+fn every_transport_listens_on_both_families_unless_told_where() {
+    for transport in ["udp", "tcp"] {
+        let done = in_namespaces(&format!(
+            r#"
+            reflect a --transport {transport}
+            for target in 10.9.0.2 fe80::9:2%here; do
+                "$RAILGAUGE" ping $target --transport {transport} --count 5 --timeout 20s | grep '^sent 5 = received 5 '
+            done
+            "#
+        ));
+        assert_eq!(done.code, Some(0), "{transport}: {}\n{}", done.stdout, done.stderr);
+        assert_eq!(done.stdout.lines().count(), 2, "{transport}: {}", done.stdout);
+    }
+}
+
+#[test]
+fn a_host_without_ipv6_is_answered_by_ipv4() {
+    for transport in ["udp", "tcp"] {
+        let done = in_namespaces(&format!(
+            r#"
+            there sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+            reflect a --transport {transport}
+            "$RAILGAUGE" ping 10.9.0.2 --transport {transport} --count 5 --timeout 20s
+            "#
+        ));
+        assert_eq!(done.code, Some(0), "{transport}: {}\n{}", done.stdout, done.stderr);
+    }
+}
+
+#[test]
 fn a_target_of_link_scope_is_measured() {
     let done = in_namespaces(
         r#"
-        ip -6 address add fe80::9:1/64 dev here nodad
-        there ip -6 address add fe80::9:2/64 dev there nodad
         reflect a --listen '[::]:862'
         "$RAILGAUGE" ping '[fe80::9:2%here]:862' --count 20 --timeout 20s --output json
         "#,
