@@ -70,7 +70,10 @@ pub enum TimestampFormat {
 send time: app_rtt = network_rtt + prober_delay + responder_delay, sample by sample. `-` means: too few samples to know."
 )]
 pub struct PingArgs {
-    /// host, host:port, IPv4, IPv4:port, IPv6 or [IPv6]:port; the port is 862 unless given (tcp: 7463)
+    /// As typed.
+    #[arg(
+        help = "host, host:port, IPv4, IPv4:port, IPv6 or [IPv6]:port; the port is 862 unless given (tcp: 7463)"
+    )]
     pub target: String,
     /// What carries the probes
     #[arg(long, value_enum, default_value = "udp")]

@@ -203,3 +203,40 @@ fn buffers(run: &PingRun, notes: &mut Vec<String>) {
         run.wanted_receive_buffer
     ));
 }
+
+#[cfg(test)]
+mod tests {
+    use railgauge_core::histogram::Recorder;
+    use railgauge_core::quantile::{Blocks, summarize};
+
+    use super::*;
+
+    #[test]
+    fn durations_are_short_and_ascii() {
+        let shown_of = |nanos| shown(Duration::from_nanos(nanos));
+        assert_eq!(
+            [50_000, 1_000_000, 14_849_999, 100_000_000, 2_000_000_000].map(shown_of),
+            ["50us", "1ms", "14.8ms", "100ms", "2s"]
+        );
+    }
+
+    #[test]
+    fn a_limit_of_several_series_is_said_once() {
+        let mut recorder = Recorder::new();
+        (1..=400).for_each(|ns| recorder.record(ns));
+        let mut blocks = Blocks::new();
+        blocks.push(&recorder.drain());
+        let (limited, free) = (summarize(&blocks, 1), summarize(&Blocks::new(), 1));
+        let one_block = "intervals assume independent samples: only one block of time";
+        let one_event = "p99 tail rests on 1 event";
+        assert_eq!(
+            of_series(&[("a", &limited), ("b", &limited)]),
+            [format!("all series: {one_event}"), format!("all series: {one_block}")]
+        );
+        assert_eq!(
+            of_series(&[("a", &limited), ("b", &free), ("c", &limited)]),
+            [format!("a, c: {one_event}"), format!("a, c: {one_block}")]
+        );
+        assert_eq!(of_series(&[("a", &limited)])[0], format!("a: {one_event}"));
+    }
+}
