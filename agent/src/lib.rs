@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use railgauge_core::time::Wall;
 
+pub mod inventory;
 pub mod ping;
 mod probe_thread;
 pub mod reflect;

@@ -1,6 +1,7 @@
 //! `railgauge ping`: one path, now, without a coordinator.
 
 mod begin;
+mod causes;
 pub mod report;
 mod series;
 mod validity;
@@ -13,11 +14,12 @@ use std::time::Duration;
 
 use railgauge_core::session::Outcome;
 use railgauge_core::stamp::{Key, SizeError, TimestampFormat};
+use railgauge_fabric::socket::OpenError;
 use railgauge_fabric::thread::PinError;
 
 use crate::WaitMode;
 pub use crate::probe_thread::recording::{SplitWindows, WindowReport};
-use crate::probe_thread::{ProbeEnd, ProbeThread, StartError};
+use crate::probe_thread::{FlowError, ProbeEnd, ProbeThread, StartError};
 use crate::target::{Family, TargetError};
 pub use report::PingReport;
 pub use series::RunSeries;
@@ -136,6 +138,9 @@ impl PingError {
         match self {
             Self::Target(e) => e.is_usage(),
             Self::Size(_) | Self::SourceFamily { .. } | Self::Pin(_) | Self::Device { .. } => true,
+            Self::Start(StartError::Flow(FlowError::Open(e))) => {
+                matches!(e, OpenError::NotOurs { .. })
+            }
             Self::Start(e) => matches!(e, StartError::Session(_)),
             Self::Thread(_) => false,
         }

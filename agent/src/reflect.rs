@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use railgauge_core::reflector::{Reflector, ReflectorConfig};
 use railgauge_core::stamp::Key;
-use railgauge_fabric::socket::OpenError;
+pub use railgauge_fabric::socket::OpenError;
 use railgauge_fabric::thread::PinError;
 
 use crate::WaitMode;
@@ -69,8 +69,14 @@ pub enum ReflectError {
 
 impl ReflectError {
     /// Whether what was typed is wrong (exit code 2), as against the world (3).
-    pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Pin(_))
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Pin(_) | Self::Open(OpenError::NotOurs { .. }) => true,
+            Self::Listen { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::AddrNotAvailable)
+            }
+            _ => false,
+        }
     }
 }
 

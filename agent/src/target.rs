@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{if_nameindex, if_nametoindex};
 
 /// Which address family may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,14 @@ pub enum TargetError {
     /// A link-local address says nothing without its link.
     #[error("{0} is link-local: add the interface, as in [{0}%eth0]:862")]
     ScopeMissing(Ipv6Addr),
+    /// Not the address of one host.
+    #[error("{address} is {kind}: a probe needs the address of one host")]
+    NotOneHost {
+        /// The address.
+        address: IpAddr,
+        /// What it is instead.
+        kind: &'static str,
+    },
     /// The name does not resolve.
     #[error("cannot resolve {host:?}: check the name, or give an address")]
     Unknown {
@@ -83,11 +91,24 @@ pub fn resolve(text: &str, default_port: u16, family: Family) -> Result<SocketAd
         let (family, flag) = if family == Family::V4 { ("IPv4", "-4") } else { ("IPv6", "-6") };
         return Err(TargetError::Family { host: host.to_owned(), family, flag });
     };
+    if let Some(kind) = many_hosts(found.ip()) {
+        return Err(TargetError::NotOneHost { address: found.ip(), kind });
+    }
     match found {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
             Err(TargetError::ScopeMissing(*v6.ip()))
         }
         _ => Ok(found),
+    }
+}
+
+/// What `address` is, when it is not one host's. Broadcast addresses of subnets cannot be told from here.
+fn many_hosts(address: IpAddr) -> Option<&'static str> {
+    match address {
+        ip if ip.is_unspecified() => Some("where a reflector listens, not where it is"),
+        ip if ip.is_multicast() => Some("a multicast group"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        _ => None,
     }
 }
 
@@ -108,7 +129,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), TargetError> {
             None => (text, None),
         }
     };
-    if host.is_empty() || host.contains(char::is_whitespace) {
+    if host.is_empty() || text.contains(|c: char| c.is_whitespace() || c == '/') {
         Err(malformed())
     } else {
         Ok((host, port))
@@ -126,17 +147,27 @@ fn parse_port(text: &str, port: &str) -> Result<u16, TargetError> {
 fn addresses(text: &str, host: &str, port: u16) -> Result<Vec<SocketAddr>, TargetError> {
     if let Some((address, zone)) = host.split_once('%') {
         let ip: Ipv6Addr = address.parse().map_err(|_| TargetError::Malformed(text.to_owned()))?;
-        let scope = zone
-            .parse()
-            .or_else(|_| if_nametoindex(zone))
-            .map_err(|_| TargetError::Zone { target: text.to_owned(), zone: zone.to_owned() })?;
+        let scope = scope_of(zone)
+            .ok_or_else(|| TargetError::Zone { target: text.to_owned(), zone: zone.to_owned() })?;
         return Ok(vec![SocketAddrV6::new(ip, port, 0, scope).into()]);
     }
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
+    if host.contains(':') {
+        return Err(TargetError::Malformed(text.to_owned()));
+    }
     let unknown = |source| TargetError::Unknown { host: host.to_owned(), source };
     Ok((host, port).to_socket_addrs().map_err(unknown)?.collect())
+}
+
+/// The index of the interface called `zone`, or with that number.
+fn scope_of(zone: &str) -> Option<u32> {
+    let number: Option<u32> = zone.parse().ok();
+    number.map_or_else(
+        || if_nametoindex(zone).ok(),
+        |number| if_nameindex().ok()?.iter().any(|i| i.index() == number).then_some(number),
+    )
 }
 
 #[cfg(test)]
@@ -176,6 +207,13 @@ mod tests {
             ("host:+7", "is no port"),
             ("fe80::1%nosuch0", "is no network interface"),
             ("fe80::1", "add the interface"),
+            ("fe80::1%4294967295", "is no network interface"),
+            ("http://host/", "is no target"),
+            ("a:b:c", "is no target"),
+            ("0.0.0.0:862", "where a reflector listens"),
+            ("[::]:862", "where a reflector listens"),
+            ("255.255.255.255", "the broadcast address"),
+            ("ff02::1%lo", "a multicast group"),
         ] {
             let error = any(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -9,6 +9,9 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::fail_if::FailIf;
 use crate::number;
 
+/// More than any machine has; the kernel's own limit on Linux is 8,192 (`CONFIG_NR_CPUS`).
+const MOST_CPUS: usize = 8_191;
+
 /// Measures the interconnects of GPU clusters: the latency tail of a path, with the network's part told from the
 /// hosts'.
 #[derive(Debug, Parser)]
@@ -67,28 +70,31 @@ pub enum TimestampFormat {
 send time: app_rtt = network_rtt + prober_delay + responder_delay, sample by sample. `-` means: too few samples to know."
 )]
 pub struct PingArgs {
-    /// host, host:port, IPv4, IPv4:port, IPv6 or [IPv6]:port; the port is 862 unless given (tcp: 7463)
+    /// As typed.
+    #[arg(
+        help = "host, host:port, IPv4, IPv4:port, IPv6 or [IPv6]:port; the port is 862 unless given (tcp: 7463)"
+    )]
     pub target: String,
     /// What carries the probes
     #[arg(long, value_enum, default_value = "udp")]
     pub transport: Transport,
     /// Time between intended sends, from 1us to 1h
-    #[arg(long, default_value = "1ms", value_parser = interval)]
+    #[arg(long, default_value = "1ms", value_parser = interval, allow_hyphen_values = true)]
     pub interval: Duration,
-    /// How long to measure, after the warm-up [default: 10s]
-    #[arg(long, value_parser = run_length, conflicts_with = "count")]
+    /// How long to measure, after the warm-up, from 1ms to 720h [default: 10s]
+    #[arg(long, value_parser = run_length, conflicts_with = "count", allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// How many probes to send, instead of a duration
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    #[arg(long, value_parser = number::whole(1_u64..=1_000_000_000_000), allow_hyphen_values = true)]
     pub count: Option<u64>,
     /// A probe without a reply this long after it left is lost, from 1ms to 60s
-    #[arg(long, default_value = "1s", value_parser = timeout)]
+    #[arg(long, default_value = "1s", value_parser = timeout, allow_hyphen_values = true)]
     pub timeout: Duration,
     /// Probes before those that count; discarded
-    #[arg(long, default_value = "50", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    #[arg(long, default_value = "50", value_parser = number::whole(0_u64..=1_000_000), allow_hyphen_values = true)]
     pub warmup: u64,
     /// Least octets of UDP payload; the packet is never smaller than STAMP and its telemetry, 72 octets
-    #[arg(long, default_value = "44", value_parser = size)]
+    #[arg(long, default_value = "44", value_parser = size, allow_hyphen_values = true)]
     pub size: usize,
     /// Send the base packet alone, without telemetry TLVs: the network RTT is then an upper bound
     #[arg(long)]
@@ -97,25 +103,25 @@ pub struct PingArgs {
     #[arg(long)]
     pub busy_poll: bool,
     /// Pin the probe thread to this CPU [default: where it starts]
-    #[arg(long)]
+    #[arg(long, value_parser = number::whole(0..=MOST_CPUS), allow_hyphen_values = true)]
     pub cpu: Option<usize>,
     /// Pin the probe thread to the NUMA node of this network or RDMA device
     #[arg(long, conflicts_with = "cpu")]
     pub device: Option<String>,
     /// Send from this address
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = source)]
     pub source: Option<IpAddr>,
     /// Differentiated services code point, 0 to 63; the reply comes back in the same class
-    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=63))]
+    #[arg(long, default_value = "0", value_parser = number::whole(0_u8..=63), allow_hyphen_values = true)]
     pub dscp: u8,
     /// TTL or hop limit
-    #[arg(long, default_value = "255", value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, default_value = "255", value_parser = number::whole(1_u8..=255), allow_hyphen_values = true)]
     pub ttl: u8,
     /// Source ports that take turns, so that ECMP spreads the probes over paths
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, default_value = "1", value_parser = number::whole(1_u16..=64), allow_hyphen_values = true)]
     pub flows: u16,
     /// STAMP session identifier (RFC 8972), 0 for none
-    #[arg(long, default_value = "0")]
+    #[arg(long, default_value = "0", value_parser = number::whole(0..=u16::MAX), allow_hyphen_values = true)]
     pub ssid: u16,
     /// Format of our timestamps in packets
     #[arg(long, value_enum, default_value = "ntp")]
@@ -150,16 +156,16 @@ pub struct ReflectArgs {
     #[arg(long, value_enum, default_value = "udp")]
     pub transport: Transport,
     /// Where to listen, ADDR:PORT, repeatable [default: every address, port 862, or 7463 without the privilege; tcp: 7463]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen)]
     pub listen: Vec<SocketAddr>,
     /// Spin instead of sleeping: one core, the least delay
     #[arg(long)]
     pub busy_poll: bool,
     /// Pin the responder thread to this CPU
-    #[arg(long)]
+    #[arg(long, value_parser = number::whole(0..=MOST_CPUS), allow_hyphen_values = true)]
     pub cpu: Option<usize>,
     /// Replies per second and source address, bursts of up to 1,000; 0 for no bound
-    #[arg(long, default_value = "10000", value_name = "N")]
+    #[arg(long, default_value = "10000", value_name = "N", value_parser = number::whole(0..=u32::MAX), allow_hyphen_values = true)]
     pub max_rate: u32,
     /// File with keys in hexadecimal, one a line: answer only authenticated requests made with one of them
     #[arg(long, value_name = "FILE")]
@@ -186,6 +192,18 @@ pub struct InventoryArgs {
 /// The whole command line, for help, man pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+fn source(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address: write one of this machine's, as `ip address` lists them")
+    })
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address and port: write them as 0.0.0.0:862, 192.0.2.1:7463 or [::1]:7463")
+    })
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -6,9 +6,8 @@ mod machine;
 use crate::args::{InventoryArgs, Output};
 use crate::{Exit, output};
 use columns::{Columns, ascii};
-use railgauge_fabric::ethtool::Timestamping;
-use railgauge_fabric::inventory::{
-    self, Inventory, Nic, RdmaDevice, RdmaPort, Reading, Role, Roots,
+use railgauge_agent::inventory::{
+    self, Inventory, Nic, RdmaDevice, RdmaPort, Reading, Role, Roots, Timestamping,
 };
 use std::io::{self, Write};
 
@@ -26,15 +25,14 @@ pub(crate) fn run(args: &InventoryArgs) -> Exit {
     let roots = Roots { sysfs: args.sysfs_root.clone(), procfs: args.procfs_root.clone() };
     let inventory = inventory::collect(&roots);
     match args.output {
-        Output::Json => output::json(&inventory),
+        Output::Json => output::json(&inventory, Exit::Healthy),
         Output::Table => {
             let mut table = Vec::new();
             // Writing to memory cannot fail.
             let _ = write_table(&inventory, &mut table);
-            output::result(&String::from_utf8_lossy(&table));
+            output::result(&String::from_utf8_lossy(&table), Exit::Healthy)
         }
     }
-    Exit::Healthy
 }
 
 /// Writes the inventory for a person to read. Errors are the writer's own.

@@ -1,5 +1,7 @@
 //! Durations, sizes and counts as people write and read them.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 const UNITS: [(&str, f64); 6] =
@@ -27,7 +29,36 @@ pub fn duration_between(text: &str, least: Duration, most: Duration) -> Result<D
     if (least..=most).contains(&value) {
         return Ok(value);
     }
-    Err(format!("{text:?} is out of range: from {least:?} to {most:?}"))
+    Err(format!("{text:?} is out of range: from {} to {}", span(least), span(most)))
+}
+
+/// A duration as it is typed, in the largest unit that leaves no fraction: `1us`, `30d` as `720h`.
+pub fn span(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let units: [(&str, u128); 6] = [
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+    ];
+    let fits = units.iter().find(|(_, factor)| nanos > 0 && nanos.is_multiple_of(*factor));
+    fits.map_or_else(|| "0s".to_owned(), |(unit, factor)| format!("{}{unit}", nanos / factor))
+}
+
+/// A parser of whole numbers within `range`, for the command line.
+pub fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: TryFrom<u64> + PartialOrd + Display + Copy,
+{
+    move |text| {
+        let (least, most) = (range.start(), range.end());
+        let number = text.parse::<u64>().ok().and_then(|number| T::try_from(number).ok());
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| format!("{text:?} is no whole number from {least} to {most}"))
+    }
 }
 
 /// Reads a size in octets: `44`, `1KiB`, `8KiB`.
@@ -93,6 +124,24 @@ mod tests {
         }
         for text in ["", "5", "ms", "-1s", "1 s", "1e3s", "1..2s", "99999999999h"] {
             assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_written_as_they_are_typed() {
+        let error = duration_between("2h", Duration::from_micros(1), Duration::from_secs(3600));
+        assert_eq!(error, Err("\"2h\" is out of range: from 1us to 1h".to_owned()));
+        assert_eq!(span(Duration::from_millis(1_500)), "1500ms");
+        assert_eq!(span(Duration::ZERO), "0s");
+    }
+
+    #[test]
+    fn whole_numbers_have_bounds() {
+        let parse = whole(1_u16..=64);
+        assert_eq!([parse("1"), parse("64")], [Ok(1), Ok(64)]);
+        for text in ["", "0", "65", "-1", "x", "1.5", "99999999999999999999", "+ 1"] {
+            let error = parse(text).unwrap_err();
+            assert!(error.ends_with("is no whole number from 1 to 64"), "{error}");
         }
     }
 

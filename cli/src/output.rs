@@ -5,21 +5,32 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::Exit;
+
 /// Writes `text` to stdout. A closed pipe is no error: the reader has seen enough (`railgauge ping … | head -3`).
-pub fn result(text: &str) {
+///
+/// Returns `exit`, or what a result that nobody got comes to.
+#[must_use]
+pub fn result(text: &str, exit: Exit) -> Exit {
     let mut out = io::stdout().lock();
-    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
-        && e.kind() != io::ErrorKind::BrokenPipe
-    {
-        say(&format!("cannot write the result: {e}"));
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            say(&format!("the result is not all written: make room where stdout goes: {e}"));
+            Exit::Unmeasured
+        }
+        _ => exit,
     }
 }
 
-/// Writes `value` to stdout as one JSON object.
-pub fn json(value: &impl Serialize) {
+/// Writes `value` to stdout as one JSON object; returns as [`result`].
+#[must_use]
+pub fn json(value: &impl Serialize, exit: Exit) -> Exit {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => result(&(text + "\n")),
-        Err(e) => say(&format!("cannot write the result as JSON: {e}")),
+        Ok(text) => result(&(text + "\n"), exit),
+        Err(e) => {
+            say(&format!("cannot write the result as JSON: {e}"));
+            Exit::Unmeasured
+        }
     }
 }
 

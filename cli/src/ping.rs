@@ -1,24 +1,25 @@
 //! `railgauge ping`.
 
+mod files;
 mod progress;
 mod table;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use railgauge_agent::WaitMode;
-use railgauge_agent::ping::{self, PingConfig, PingError, PingRun, WindowReport};
+use railgauge_agent::ping::report::Judged;
+use railgauge_agent::ping::{self, PingConfig, PingError, PingRun};
 use railgauge_agent::target::Family;
-use railgauge_core::histogram::log;
 use railgauge_core::stamp::{self, Key};
 use serde_json::json;
 
 use crate::args::{Output, PingArgs, TimestampFormat, Transport};
-use crate::fail_if::Judgement;
+use crate::fail_if::{FailIf, Judgement};
 use crate::output::{self, say, sentence};
 use crate::{Exit, stop};
+use files::{IntervalLog, create, finish_files};
 use progress::ProgressLine;
 
 /// How long to measure unless said otherwise.
@@ -29,17 +30,17 @@ const MOST_SAMPLES: u64 = 50_000_000;
 
 /// Runs the command.
 pub fn run(args: PingArgs) -> Exit {
-    let output = args.output;
-    let fail = |text: String, exit| {
-        failed(&args.target, output, &text);
-        exit
-    };
+    let fail = |text: String, exit| failed(&args, &text, exit);
     let config = match config(&args) {
         Ok(config) => config,
         Err(text) => return fail(text, Exit::Usage),
     };
     let mut hlog = match args.hlog.as_deref().map(IntervalLog::create).transpose() {
         Ok(hlog) => hlog,
+        Err(text) => return fail(text, Exit::Usage),
+    };
+    let samples = match args.samples.as_deref().map(create).transpose() {
+        Ok(samples) => samples,
         Err(text) => return fail(text, Exit::Usage),
     };
     let stop = match stop::on_signal() {
@@ -56,15 +57,8 @@ pub fn run(args: PingArgs) -> Exit {
     line.finish();
     match run {
         Ok(run) => {
-            let written = finish_files(&run, hlog, args.samples.as_deref());
-            let exit = show(&run, &args);
-            written.map_or_else(
-                |text| {
-                    say(&text);
-                    Exit::Unmeasured
-                },
-                |()| exit,
-            )
+            let written = finish_files(&run, hlog, samples);
+            show(&run, &args, written.err())
         }
         Err(e) => {
             let exit = if PingError::is_usage(&e) { Exit::Usage } else { Exit::Unmeasured };
@@ -74,20 +68,26 @@ pub fn run(args: PingArgs) -> Exit {
 }
 
 /// Nothing could be measured: the sentence on stderr, and for programs the object that there is.
-fn failed(target: &str, output: Output, text: &str) {
-    if output == Output::Json {
-        let version = railgauge_agent::VERSION;
-        output::json(
-            &json!({"schema": "railgauge/ping/v1", "version": version, "target": target, "error": text}),
-        );
-    }
+fn failed(args: &PingArgs, text: &str, exit: Exit) -> Exit {
+    let exit = match args.output {
+        Output::Json => {
+            let (version, target) = (railgauge_agent::VERSION, &args.target);
+            let object = json!({"schema": "railgauge/ping/v1", "version": version, "target": target, "error": text});
+            output::json(&object, exit)
+        }
+        Output::Table => exit,
+    };
     say(&format!("railgauge ping: {text}"));
+    exit
 }
 
 fn config(args: &PingArgs) -> Result<PingConfig, String> {
-    let key = args.auth_key_file.as_deref().map(|file| read_keys(file)).transpose()?;
+    let key = args.auth_key_file.as_deref().map(read_keys).transpose()?;
     // With several keys in the file, while they rotate, the first is the new one.
     let key = key.and_then(|keys| keys.into_iter().next());
+    if args.transport == Transport::Tcp {
+        only_for_udp(args)?;
+    }
     let count =
         args.count.unwrap_or_else(|| slots(args.duration.unwrap_or(DURATION), args.interval));
     if args.samples.is_some() && count > MOST_SAMPLES {
@@ -126,6 +126,18 @@ fn config(args: &PingArgs) -> Result<PingConfig, String> {
     })
 }
 
+/// What the `tcp` transport cannot do is refused: a flag that is not obeyed makes the result a lie.
+fn only_for_udp(args: &PingArgs) -> Result<(), String> {
+    let typed = [
+        ("--source", args.source.is_some()),
+        ("--dscp", args.dscp != 0),
+        ("--ttl", args.ttl != 255),
+    ];
+    typed.iter().find(|(_, is)| *is).map_or(Ok(()), |(flag, _)| {
+        Err(format!("{flag} works with --transport udp only: leave it out, or measure by udp"))
+    })
+}
+
 pub(crate) const fn transport(typed: Transport) -> ping::Transport {
     match typed {
         Transport::Udp => ping::Transport::Udp,
@@ -143,7 +155,12 @@ fn slots(duration: Duration, interval: Duration) -> u64 {
 pub(crate) fn read_keys(file: &Path) -> Result<Vec<Key>, String> {
     let shown = file.display();
     let text = std::fs::read_to_string(file)
-        .map_err(|e| format!("cannot read the key file {shown}: {e}"))?;
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidData => format!(
+                "the key file {shown} is no text: write the key in hexadecimal, as from `openssl rand -hex 32`"
+            ),
+            _ => format!("cannot read the key file {shown}: check its path and permissions: {e}"),
+        })?;
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Vec<Key> =
@@ -157,108 +174,45 @@ pub(crate) fn read_keys(file: &Path) -> Result<Vec<Key>, String> {
 }
 
 /// Prints the result; returns the exit code (contract: 0 with any reply, 1 when a condition holds, 3 without replies).
-fn show(run: &PingRun, args: &PingArgs) -> Exit {
-    let failure = run.failure();
-    match args.output {
-        Output::Json => output::json(&run.report()),
-        Output::Table => output::result(&table::render(run)),
-    }
-    if let Some(failure) = failure {
-        say(&format!("railgauge ping: {failure}"));
-        return Exit::Unmeasured;
-    }
+///
+/// `unwritten` is why a file that was asked for is not complete: the run counts as failed, with its numbers shown.
+fn show(run: &PingRun, args: &PingArgs, unwritten: Option<String>) -> Exit {
     let judged = run.judge();
+    let mut report = run.report();
+    let failures: Vec<String> = report.error.into_iter().chain(unwritten).collect();
+    report.error = failures.first().cloned();
+    let (exit, said) = if failures.is_empty() {
+        conditions(run, &judged, &args.fail_if)
+    } else {
+        (Exit::Unmeasured, failures)
+    };
+    let exit = match args.output {
+        Output::Json => output::json(&report, exit),
+        Output::Table => output::result(&table::render(&report, &judged), exit),
+    };
+    said.iter().for_each(|text| say(&format!("railgauge ping: {text}")));
+    exit
+}
+
+/// Judges the conditions: the exit code, and which hold or cannot be known.
+fn conditions(run: &PingRun, judged: &Judged, conditions: &[FailIf]) -> (Exit, Vec<String>) {
+    let account = &run.end.account;
     let summary =
         |name: &str| judged.series.iter().find(|(n, ..)| *n == name).map(|(_, s, _)| s.clone());
-    let mut exit = Exit::Healthy;
-    for condition in &args.fail_if {
-        let account = &run.end.account;
+    let (mut exit, mut said) = (Exit::Healthy, Vec::new());
+    for condition in conditions {
+        let text = condition.text();
         match condition.judge(account.sent, account.lost, summary) {
             Judgement::Holds => {
-                say(&format!("fail-if {} holds", condition.text()));
+                said.push(format!("fail-if {text} holds"));
                 exit = Exit::Degraded;
             }
             Judgement::Unknown => {
-                say(&format!(
-                    "fail-if {} cannot be known from {} replies",
-                    condition.text(),
-                    account.received
-                ));
+                let replies = account.received;
+                said.push(format!("fail-if {text} cannot be known from {replies} replies"));
             }
             Judgement::Fine => {}
         }
     }
-    exit
-}
-
-/// Writes the samples and closes the interval log.
-fn finish_files(
-    run: &PingRun,
-    hlog: Option<IntervalLog>,
-    samples: Option<&Path>,
-) -> Result<(), String> {
-    hlog.map_or(Ok(()), IntervalLog::finish)?;
-    let Some(file) = samples else { return Ok(()) };
-    let write = || -> io::Result<()> {
-        let mut out = BufWriter::new(File::create(file)?);
-        writeln!(out, "{}", ping::SAMPLES_HEADER)?;
-        for outcome in &run.end.outcomes {
-            writeln!(out, "{}", ping::sample_line(run, outcome))?;
-        }
-        out.flush()
-    };
-    write().map_err(|e| format!("cannot write the samples to {}: {e}", file.display()))
-}
-
-/// The interval log as it grows.
-struct IntervalLog {
-    path: String,
-    out: BufWriter<File>,
-    begun: bool,
-    error: Option<io::Error>,
-}
-
-impl IntervalLog {
-    /// Created before the first probe: a path that cannot be written should not cost a run.
-    fn create(path: &Path) -> Result<Self, String> {
-        let shown = path.display().to_string();
-        let file = File::create(path)
-            .map_err(|e| format!("cannot write the interval log {shown}: {e}"))?;
-        Ok(Self { path: shown, out: BufWriter::new(file), begun: false, error: None })
-    }
-
-    fn write(&mut self, window: &WindowReport) {
-        if let Err(e) = self.try_write(window) {
-            self.error.get_or_insert(e);
-        }
-    }
-
-    fn try_write(&mut self, window: &WindowReport) -> io::Result<()> {
-        if !self.begun {
-            write!(self.out, "{}", log::Header { start: window.run_started_at })?;
-            self.begun = true;
-        }
-        let second = Duration::from_secs(1);
-        let start = Duration::from_secs(window.index);
-        let out = &mut self.out;
-        let mut line = |tag: &str, window| {
-            write!(out, "{}", log::Interval { tag, start, length: second, window })
-        };
-        if let [(_, parts)] = window.split.as_slice() {
-            line("network_rtt", &parts.network_rtt)?;
-            line("prober_delay", &parts.prober_delay)?;
-            line("responder_delay", &parts.responder_delay)?;
-        } else {
-            // Different stamps are never merged (design D2): each combination gets its own tag.
-            for (source, parts) in &window.split {
-                line(&format!("network_rtt[{source}]"), &parts.network_rtt)?;
-            }
-        }
-        line("app_rtt", &window.app_rtt)
-    }
-
-    fn finish(mut self) -> Result<(), String> {
-        let result = self.error.take().map_or_else(|| self.out.flush(), Err);
-        result.map_err(|e| format!("cannot write the interval log {}: {e}", self.path))
-    }
+    (exit, said)
 }

@@ -1,15 +1,19 @@
 //! `railgauge reflect`.
 
 use std::fmt::Write;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
-use railgauge_agent::WaitMode;
 use railgauge_agent::ping::Transport;
-use railgauge_agent::reflect::{Listening, ReflectConfig, ReflectError, ReflectReport, Responder};
-use railgauge_fabric::socket::OpenError;
+use railgauge_agent::reflect::{
+    Listening, OpenError, ReflectConfig, ReflectError, ReflectReport, Responder,
+};
+use railgauge_agent::{VERSION, WaitMode};
+use serde_json::json;
 
-use crate::args::{Output, ReflectArgs};
+use crate::args::{self, Output, ReflectArgs};
+use crate::number::count as count_text;
 use crate::output::{self, say, sentence};
 use crate::ping::{read_keys, transport};
 use crate::{Exit, stop};
@@ -21,14 +25,18 @@ const RAILGAUGE_PORT: u16 = 7463;
 /// Runs the command.
 pub fn run(args: &ReflectArgs) -> Exit {
     match reflect(args) {
-        Ok(report) => {
-            match args.output {
-                Output::Json => output::json(&report),
-                Output::Table => output::result(&table(&report)),
-            }
-            Exit::Healthy
-        }
+        Ok(report) => match args.output {
+            Output::Json => output::json(&report, Exit::Healthy),
+            Output::Table => output::result(&table(&report), Exit::Healthy),
+        },
         Err((text, exit)) => {
+            let exit = match args.output {
+                Output::Json => output::json(
+                    &json!({"schema": "railgauge/reflect/v1", "version": VERSION, "error": text}),
+                    exit,
+                ),
+                Output::Table => exit,
+            };
             say(&format!("railgauge reflect: {text}"));
             exit
         }
@@ -36,6 +44,13 @@ pub fn run(args: &ReflectArgs) -> Exit {
 }
 
 fn reflect(args: &ReflectArgs) -> Result<ReflectReport, (String, Exit)> {
+    if args.transport == args::Transport::Tcp && (args.busy_poll || args.cpu.is_some()) {
+        let flag = if args.busy_poll { "--busy-poll" } else { "--cpu" };
+        let text = format!(
+            "{flag} works with --transport udp only: each TCP connection has a thread of its own, which sleeps; leave it out"
+        );
+        return Err((text, Exit::Usage));
+    }
     let keys = args.auth_key_file.as_deref().map(read_keys).transpose();
     let config = ReflectConfig {
         transport: transport(args.transport),
@@ -73,8 +88,8 @@ fn open(config: ReflectConfig) -> Result<Responder, ReflectError> {
     let on = |port| {
         let both = ReflectConfig { listen: everywhere(port), ..config.clone() };
         match Responder::open(both) {
-            // A host without IPv6 cannot even make the socket.
-            Err(ReflectError::Open(OpenError::Other { local, .. })) if local.is_ipv6() => {
+            // A host without IPv6 cannot even make the socket, or has no `[::]`.
+            Err(e) if lacks_ipv6(&e) => {
                 let v4 = vec![everywhere(port)[0]];
                 Responder::open(ReflectConfig { listen: v4, ..config.clone() })
             }
@@ -87,6 +102,19 @@ fn open(config: ReflectConfig) -> Result<Responder, ReflectError> {
     match on(STAMP_PORT) {
         Err(ReflectError::Open(OpenError::NotPermitted { .. })) => on(RAILGAUGE_PORT),
         other => other,
+    }
+}
+
+/// Whether the IPv6 address alone was in the way, for want of IPv6.
+fn lacks_ipv6(error: &ReflectError) -> bool {
+    match error {
+        ReflectError::Open(OpenError::Other { local, .. } | OpenError::NotOurs { local, .. }) => {
+            local.is_ipv6()
+        }
+        ReflectError::Listen { listen, source } => {
+            listen.is_ipv6() && source.kind() != io::ErrorKind::AddrInUse
+        }
+        _ => false,
     }
 }
 
@@ -117,15 +145,32 @@ fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
+/// What the drops that an operator can do something about mean.
+fn meaning(reason: &str) -> &'static str {
+    match reason {
+        "rate_limited" => " (one source sent more than --max-rate)",
+        "not_authenticated" => " (sent without a key: ping needs --auth-key-file)",
+        "no_key" => " (sent with a key: reflect needs --auth-key-file)",
+        "bad_hmac" => " (made with another key than ours, or altered on the way)",
+        "too_short" => " (below STAMP's 44 octets, or 112 with a key)",
+        "receive_buffer_overflow" => {
+            " (came faster than read: raise net.core.rmem_max, or --busy-poll)"
+        }
+        _ => "",
+    }
+}
+
 fn table(report: &ReflectReport) -> String {
     let mut text = format!(
         "requests {}, replies {}, sessions {}\n",
-        report.received, report.replied, report.sessions
+        count_text(report.received),
+        count_text(report.replied),
+        count_text(report.sessions)
     );
     for (what, reasons) in [("dropped", &report.dropped), ("errors", &report.errors)] {
         for (reason, count) in reasons {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{what}: {reason} {count}");
+            let _ = writeln!(text, "{what}: {reason} {}{}", count_text(*count), meaning(reason));
         }
     }
     text

@@ -4,8 +4,8 @@
 #[path = "../../fabric/testdata/tree.rs"]
 mod tree;
 
+use railgauge_agent::inventory::{Inventory, Roots, collect};
 use railgauge_cli::inventory::write_table;
-use railgauge_fabric::inventory::{Inventory, Roots, collect};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

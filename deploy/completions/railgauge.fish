@@ -32,7 +32,7 @@ complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "inventory" -d '
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
 tcp\t'STAMP packets over a connection: loss shows as delay'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l interval -d 'Time between intended sends, from 1us to 1h' -r
-complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l duration -d 'How long to measure, after the warm-up [default: 10s]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l duration -d 'How long to measure, after the warm-up, from 1ms to 720h [default: 10s]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l count -d 'How many probes to send, instead of a duration' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l timeout -d 'A probe without a reply this long after it left is lost, from 1ms to 60s' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l warmup -d 'Probes before those that count; discarded' -r

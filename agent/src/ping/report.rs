@@ -7,7 +7,7 @@ use railgauge_core::quantile::{Blocks, Summary, summarize};
 use railgauge_core::timestamp_source::{StampSource, TimestampSource};
 use serde::Serialize;
 
-use super::{PingRun, Transport, validity};
+use super::{PingRun, Transport, causes, validity};
 
 /// App RTT takes no stamp but the application's own, at its two ends.
 const APP_RTT_SOURCE: TimestampSource = TimestampSource {
@@ -156,65 +156,7 @@ impl PingRun {
 
     /// Why nothing came back, when nothing did: a sentence with the way out.
     pub fn failure(&self) -> Option<String> {
-        let account = &self.end.account;
-        if account.received > 0 {
-            return None;
-        }
-        let peer = self.peer;
-        let errors = account.errors_by_reason();
-        let has = |reason| errors.contains_key(reason);
-        Some(if has("packet_too_big") {
-            let mtu = self.end.mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string());
-            let headers = if peer.is_ipv4() { 28 } else { 48 };
-            let fits = self.end.mtu.map_or(0, |mtu| mtu.saturating_sub(headers));
-            format!(
-                "packets of {} octets do not fit the path to {peer} (MTU {mtu}): use --size {fits} or less",
-                self.size_bytes
-            )
-        } else if has("port_unreachable") {
-            let hint = self.start_hint();
-            format!(
-                "no reply: {peer} answers that nobody listens on that port (ICMP port unreachable): {hint}"
-            )
-        } else if has("network_unreachable") || has("host_unreachable") || has("host_down") {
-            format!(
-                "no reply: {peer} cannot be reached: check the route (`ip route get {}`) and the link",
-                peer.ip()
-            )
-        } else if has("not_permitted") {
-            format!(
-                "no reply: this host's firewall does not let packets to {peer} out: check nftables or iptables"
-            )
-        } else if has("interface_down") {
-            format!("no reply: the interface towards {peer} is down: check `ip link`")
-        } else if has("reply_hmac_wrong") {
-            format!(
-                "no valid reply: {peer} answers with another key: give both sides the same --auth-key-file"
-            )
-        } else if has("reply_too_short") {
-            format!(
-                "no valid reply: what {peer} answers is too short for STAMP in this mode: does one side alone have a key?"
-            )
-        } else if has("connection_lost") {
-            format!(
-                "no reply: {peer} closed the connection: does it speak the railgauge tcp transport?"
-            )
-        } else if account.in_flight > 0 && account.lost == 0 {
-            format!("no reply from {peer} before the run was stopped")
-        } else {
-            let hint = self.start_hint();
-            format!(
-                "no reply from {peer} within {:?}: {hint}, and is its UDP port open in every firewall between?",
-                self.config.timeout
-            )
-        })
-    }
-
-    fn start_hint(&self) -> String {
-        let (ip, port) = (self.peer.ip(), self.peer.port());
-        let transport =
-            if self.config.transport == Transport::Tcp { " --transport tcp" } else { "" };
-        format!("is `railgauge reflect{transport}` running on {ip} with port {port}")
+        (self.end.account.received == 0).then(|| causes::of_silence(self))
     }
 
     /// The report.

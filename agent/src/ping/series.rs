@@ -26,12 +26,15 @@ pub struct RunSeries {
     pub splits: Vec<(TimestampSource, SplitSeries)>,
     /// App RTT by flow; empty with one flow.
     pub flows: Vec<Blocks>,
+    /// Windows with samples.
+    pub occupied_windows: usize,
 }
 
 impl RunSeries {
     /// Takes in the next window.
     pub fn add(&mut self, window: &WindowReport) -> Progress {
         self.app_rtt.push(&window.app_rtt);
+        self.occupied_windows += usize::from(window.app_rtt.samples() > 0);
         for (source, parts) in &window.split {
             let known = self.splits.iter().position(|(s, _)| s == source);
             let at = known.unwrap_or_else(|| {

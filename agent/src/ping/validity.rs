@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use railgauge_core::quantile::Summary;
+use railgauge_core::quantile::{Outcome, Summary};
+use railgauge_core::reflector::DEFAULT_MAX_RATE;
 use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::inventory::{self, Roots};
 
-use super::{PingRun, Transport};
+use super::begin::late_threshold;
+use super::{PingRun, Transport, causes};
 use crate::WaitMode;
 
 /// Late starts and slots skipped are noted from this share on; the counts are in the result anyway.
 const NOTED_SHARE: f64 = 0.001;
+
+/// From this many blocks on, Student's t is within 1.25 of the normal's: at 3 blocks it is twice as wide, at 2 six times.
+const ENOUGH_BLOCKS: usize = 7;
 
 /// Gaps of the probe thread are noted when the longest is at least this.
 const NOTED_GAP: Duration = Duration::from_millis(1);
@@ -19,14 +24,42 @@ const NOTED_GAP: Duration = Duration::from_millis(1);
 pub fn notes(run: &PingRun, series: &[(&'static str, &Summary)]) -> Vec<String> {
     let mut notes = Vec::new();
     schedule(run, &mut notes);
+    path(run, &mut notes);
     prober(run, &mut notes);
     machine(run, &mut notes);
     stamps(run, &mut notes);
     buffers(run, &mut notes);
-    for (name, summary) in series {
-        notes.extend(summary.notes.iter().map(|note| format!("{name}: {note}")));
-    }
+    notes.extend(few_blocks(run, series));
+    notes.extend(of_series(series));
     notes
+}
+
+/// With few blocks of time, the interval that allows for dependence between samples is as wide as the data.
+fn few_blocks(run: &PingRun, series: &[(&'static str, &Summary)]) -> Option<String> {
+    let blocks = run.series.occupied_windows;
+    let mut quantiles = series.iter().flat_map(|(_, summary)| &summary.quantiles);
+    let shown = quantiles.any(|q| matches!(q.outcome, Outcome::Value { .. }));
+    (shown && (2..ENOUGH_BLOCKS).contains(&blocks)).then(|| {
+        format!("intervals are wide, resting on {blocks} blocks of 1s: measure for 10s or longer")
+    })
+}
+
+/// What limits the series, each limit once, with the series that it holds for.
+fn of_series(series: &[(&'static str, &Summary)]) -> Vec<String> {
+    let mut limits: Vec<(String, Vec<&str>)> = Vec::new();
+    for (name, summary) in series {
+        for text in summary.notes.iter().map(ToString::to_string) {
+            match limits.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, names)) => names.push(name),
+                None => limits.push((text, vec![name])),
+            }
+        }
+    }
+    let all = series.len();
+    let named = |names: &[&str]| {
+        if names.len() == all && all > 1 { "all series".to_owned() } else { names.join(", ") }
+    };
+    limits.iter().map(|(text, names)| format!("{}: {text}", named(names))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share printed with one decimal")]
@@ -38,11 +71,22 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
+/// A duration in ASCII, with one decimal where it needs one.
+fn shown(duration: Duration) -> String {
+    format!("{duration:.1?}").replace(".0", "").replace('µ', "u")
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 fn schedule(run: &PingRun, notes: &mut Vec<String>) {
     let account = &run.end.account;
     let late = share(account.late_starts, account.sent);
     if late >= NOTED_SHARE {
-        notes.push(format!("{} late starts", percent(late)));
+        let threshold = shown(late_threshold(run.config.mode));
+        notes
+            .push(format!("{} late starts: sent over {threshold} after their slot", percent(late)));
     }
     let skipped = share(account.skipped, account.scheduled);
     if account.skipped > 0 {
@@ -51,37 +95,58 @@ fn schedule(run: &PingRun, notes: &mut Vec<String>) {
             percent(skipped)
         ));
     }
-    if account.scheduled < run.config.count && !run.end.gave_up {
+    if run.end.gave_up {
+        notes.push("gave up after the warm-up: no reply came, and probes were refused".to_owned());
+    } else if account.scheduled < run.config.count {
         notes.push(format!("stopped early: {} of {} slots", account.scheduled, run.config.count));
+    }
+}
+
+/// What the path and the other end did, where replies came nevertheless.
+fn path(run: &PingRun, notes: &mut Vec<String>) {
+    let account = &run.end.account;
+    if account.send_errors > 0 {
+        let refused = percent(share(account.send_errors, account.scheduled));
+        notes.push(format!("{refused} of the probes could not be sent: they are in no series"));
+    }
+    if account.received > 0 {
+        let told = causes::explained(run);
+        notes.extend(
+            told.iter().map(|(reason, count, why)| format!("{reason} {}: {why}", times(*count))),
+        );
+    }
+    let most = DEFAULT_MAX_RATE.get();
+    let per_second = 1_000_000_000 / crate::nanos(run.config.interval).max(1);
+    if account.lost > 0 && per_second > u64::from(most) {
+        notes.push(format!(
+            "losses may be the reflector's: unless started with --max-rate it answers {most}/s to one source, and {per_second}/s were sent"
+        ));
     }
 }
 
 fn prober(run: &PingRun, notes: &mut Vec<String>) {
     let findings = &run.end.findings;
-    match findings.migrations {
-        0 => {}
-        1 => notes.push("thread migrated once".to_owned()),
-        times => notes.push(format!("thread migrated {times} times")),
+    if findings.migrations > 0 {
+        notes.push(format!("thread migrated {}", times(findings.migrations)));
     }
     if let Err(why) = &run.pinned {
         notes.push(format!("thread not pinned: {why}"));
     }
     if run.config.mode == WaitMode::BusyPoll && findings.involuntary_context_switches > 0 {
-        let times = findings.involuntary_context_switches;
-        notes.push(format!("thread taken off its CPU {times} times"));
+        let often = times(findings.involuntary_context_switches);
+        notes.push(format!("thread taken off its CPU {often}: pin it to an idle one with --cpu"));
     }
     let longest = Duration::from_nanos(findings.gaps_longest_ns);
     if longest >= NOTED_GAP {
-        let total = Duration::from_nanos(findings.gaps_total_ns);
-        let gaps = findings.gaps;
-        notes.push(format!(
-            "prober stood still {gaps} times, {total:.1?} in all, {longest:.1?} at most"
-        ));
+        let total = shown(Duration::from_nanos(findings.gaps_total_ns));
+        let gaps = times(findings.gaps);
+        notes
+            .push(format!("prober stood still {gaps}, {total} in all, {} at most", shown(longest)));
     }
     for step in &findings.clock_steps_ns {
-        let by = Duration::from_nanos(step.unsigned_abs());
+        let by = shown(Duration::from_nanos(step.unsigned_abs()));
         let direction = if *step < 0 { "back" } else { "forward" };
-        notes.push(format!("clock stepped {direction} by {by:.1?} during the run"));
+        notes.push(format!("clock stepped {direction} by {by} during the run"));
     }
 }
 
@@ -121,7 +186,10 @@ fn stamps(run: &PingRun, notes: &mut Vec<String>) {
     let unsplit = run.end.account.received.saturating_sub(split);
     if unsplit > 0 {
         let share = percent(share(unsplit, run.end.account.received));
-        notes.push(format!("{unsplit} replies ({share}) without a split in {source}: see errors"));
+        let replies = if unsplit == 1 { "reply" } else { "replies" };
+        notes.push(format!(
+            "{unsplit} {replies} ({share}) in app_rtt alone: not all four stamps came from {source}, see errors"
+        ));
     }
 }
 
@@ -134,4 +202,41 @@ fn buffers(run: &PingRun, notes: &mut Vec<String>) {
         "receive buffer of {granted} bytes holds less than a second of replies ({} wanted): raise net.core.rmem_max",
         run.wanted_receive_buffer
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use railgauge_core::histogram::Recorder;
+    use railgauge_core::quantile::{Blocks, summarize};
+
+    use super::*;
+
+    #[test]
+    fn durations_are_short_and_ascii() {
+        let shown_of = |nanos| shown(Duration::from_nanos(nanos));
+        assert_eq!(
+            [50_000, 1_000_000, 14_849_999, 100_000_000, 2_000_000_000].map(shown_of),
+            ["50us", "1ms", "14.8ms", "100ms", "2s"]
+        );
+    }
+
+    #[test]
+    fn a_limit_of_several_series_is_said_once() {
+        let mut recorder = Recorder::new();
+        (1..=400).for_each(|ns| recorder.record(ns));
+        let mut blocks = Blocks::new();
+        blocks.push(&recorder.drain());
+        let (limited, free) = (summarize(&blocks, 1), summarize(&Blocks::new(), 1));
+        let one_block = "intervals assume independent samples: only one block of time";
+        let one_event = "p99 tail rests on 1 event";
+        assert_eq!(
+            of_series(&[("a", &limited), ("b", &limited)]),
+            [format!("all series: {one_event}"), format!("all series: {one_block}")]
+        );
+        assert_eq!(
+            of_series(&[("a", &limited), ("b", &free), ("c", &limited)]),
+            [format!("a, c: {one_event}"), format!("a, c: {one_block}")]
+        );
+        assert_eq!(of_series(&[("a", &limited)])[0], format!("a: {one_event}"));
+    }
 }

@@ -1,6 +1,7 @@
 //! The `tcp` transport's responder: a thread a connection, one set of rules for all.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,20 +15,35 @@ use railgauge_fabric::clock;
 use railgauge_fabric::socket::Waiter;
 use railgauge_fabric::socket::tcp::{PacketStream, StreamError};
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use super::{LONGEST_SLEEP, Listening, ReflectConfig, ReflectError, ReflectReport};
 
 /// Connections answered at once; each costs a thread and 64 KiB. Further ones are closed and counted.
 const MOST_CONNECTIONS: usize = 64;
 
+/// Connections that wait to be accepted: as many as are answered at once.
+const BACKLOG: i32 = 64;
+
 pub fn open(config: &ReflectConfig) -> Result<Vec<TcpListener>, ReflectError> {
-    let open = |&listen: &SocketAddr| {
-        let bound = TcpListener::bind(listen).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        });
-        bound.map_err(|source| ReflectError::Listen { listen, source })
+    let open = |&address: &SocketAddr| {
+        listen(address).map_err(|source| ReflectError::Listen { listen: address, source })
     };
     config.listen.iter().map(open).collect()
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `[::]` would take IPv4 too, and the port with it: as for datagrams, each family has a socket of its own.
+        socket.set_only_v6(true)?;
+    }
+    // Connections of a reflector that ended a moment ago do not keep its port.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 pub fn listening(listener: &TcpListener) -> Option<Listening> {

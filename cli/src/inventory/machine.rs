@@ -1,7 +1,7 @@
 //! The upper lines of the table: machine, processors, memory, clock.
 
 use super::list;
-use railgauge_fabric::inventory::{Inventory, Limit, NumaNode, Reading};
+use railgauge_agent::inventory::{Inventory, Limit, NumaNode, Reading};
 use std::fmt::Display;
 
 const GIB: f64 = (1u64 << 30) as f64;

@@ -1,56 +1,60 @@
-//! The table a person reads first.
+//! The table a person reads first: at most 100 columns wide, but for names and notes.
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write;
 
 use railgauge_agent::WaitMode;
-use railgauge_agent::ping::PingRun;
+use railgauge_agent::ping::PingReport;
+use railgauge_agent::ping::report::Judged;
 use railgauge_core::quantile::{Outcome, Quantile, Summary};
 
 use crate::number::{count, in_unit_of, latency};
 
 /// Widths: the row's name, then a column a series. Four series fit 100 columns.
 const NAME: usize = 8;
-const COLUMN: usize = 22;
+const COLUMN: usize = 23;
 
 /// A part that makes up at least this share of app RTT's p99 is named as where the tail is.
 const MOST_OF_IT: f64 = 0.5;
 
 /// The whole text.
-pub fn render(run: &PingRun) -> String {
-    let report = run.report();
-    let judged = run.judge();
-    let mut text = String::new();
-    let stamps = judged.series.first().filter(|(name, ..)| *name == "network_rtt");
-    let stamps =
-        stamps.map_or_else(|| "no stamps".to_owned(), |(.., source)| format!("stamps {source}"));
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "{} ({}): {}, {} octets every {}, {}, {stamps}",
-        run.config.target,
-        run.peer,
-        report.transport,
-        run.size_bytes,
-        latency(report.interval_ns),
-        report.mode,
-    );
-    if !judged.series.is_empty() {
+pub fn render(report: &PingReport, judged: &Judged) -> String {
+    let mut text = header(report, judged);
+    let series: Vec<_> = judged.series.iter().map(|(name, summary, _)| (*name, summary)).collect();
+    if report.received > 0 {
         text.push('\n');
-        let series: Vec<_> =
-            judged.series.iter().map(|(name, summary, _)| (*name, summary)).collect();
-        body(&mut text, &series);
+        body(&mut text, report, &series);
     }
-    account(&mut text, run);
-    notes(
-        &mut text,
-        run,
-        &report.validity,
-        &judged.series.iter().map(|(n, s, _)| (*n, s)).collect::<Vec<_>>(),
-    );
+    account(&mut text, report);
+    if let Some(hint) = where_the_tail_is(report, &series) {
+        let _ = writeln!(text, "\n{hint}");
+    }
+    notes(&mut text, &report.validity);
     text
 }
 
-fn body(text: &mut String, series: &[(&str, &Summary)]) {
+fn header(report: &PingReport, judged: &Judged) -> String {
+    let split = judged.series.iter().find(|(name, ..)| *name == "network_rtt");
+    let stamps = match (split, &report.network_rtt_reason) {
+        _ if report.received == 0 => String::new(),
+        (Some((.., source)), _) => format!("stamps t1/t2/t3/t4: {source}\n"),
+        (None, why) => format!("no network_rtt: {}\n", why.unwrap_or("no stamps")),
+    };
+    let peer =
+        if report.target == report.peer { String::new() } else { format!(" ({})", report.peer) };
+    format!(
+        "{}{peer} by {}, {} octets every {}, {}\n{stamps}",
+        report.target,
+        report.transport,
+        count(report.size_bytes as u64),
+        latency(report.interval_ns),
+        report.mode,
+    )
+}
+
+fn body(text: &mut String, report: &PingReport, series: &[(&str, &Summary)]) {
     row(text, "", series.iter().map(|(name, _)| (*name).to_owned()));
     row(text, "n", series.iter().map(|(_, s)| count(s.count)));
     row(text, "min", series.iter().map(|(_, s)| s.min_ns.map_or_else(dash, latency)));
@@ -58,7 +62,10 @@ fn body(text: &mut String, series: &[(&str, &Summary)]) {
         row(text, &quantile.to_string(), series.iter().map(|(_, s)| cell(s, quantile)));
     }
     row(text, "max", series.iter().map(|(_, s)| maximum(s)));
-    row(text, "loss", series.iter().map(|(name, s)| loss(name, s)));
+    row(text, "loss", series.iter().map(|(name, _)| loss(name, report)));
+    if let Some((_, app_rtt)) = series.iter().find(|(name, _)| *name == "app_rtt") {
+        withheld(text, app_rtt, report.interval_ns);
+    }
 }
 
 fn row(text: &mut String, name: &str, cells: impl Iterator<Item = String>) {
@@ -66,6 +73,7 @@ fn row(text: &mut String, name: &str, cells: impl Iterator<Item = String>) {
     for cell in cells {
         let _ = write!(line, "{cell:<COLUMN$}");
     }
+    // Writing to a String cannot fail.
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
@@ -73,37 +81,47 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-/// A quantile with its 95 % interval in the same unit: `12.3us [12.2-12.5]`.
+fn outcome(summary: &Summary, quantile: Quantile) -> Option<Outcome> {
+    summary.quantiles.iter().find(|entry| entry.quantile == quantile).map(|entry| entry.outcome)
+}
+
+/// A quantile with its 95 % interval: `12.3us [12.2-12.5]`.
 fn cell(summary: &Summary, quantile: Quantile) -> String {
-    let entry = summary.quantiles.iter().find(|entry| entry.quantile == quantile);
-    match entry.map(|entry| entry.outcome) {
+    match outcome(summary, quantile) {
         Some(Outcome::Value { value_ns, low_ns, high_ns }) => {
-            let (value, unit) = in_unit_of(value_ns, value_ns);
-            let (low, _) = in_unit_of(value_ns, low_ns);
-            let high = high_ns.map_or_else(
-                || format!(">={}", latency(summary.censored_at_ns)),
-                |high| in_unit_of(value_ns, high).0,
-            );
-            format!("{value}{unit} [{low}-{high}]")
+            format!("{} {}", latency(value_ns), interval(value_ns, low_ns, high_ns))
         }
         Some(Outcome::AtLeast { timeout_ns }) => format!(">={}", latency(timeout_ns)),
-        Some(Outcome::Withheld { needed }) => format!("- (needs n={})", count(needed)),
+        Some(Outcome::Withheld { .. }) | None => dash(),
+    }
+}
+
+/// In the value's unit where all three have the same, else each end with its own; `timeout` for an end among the losses.
+fn interval(value_ns: u64, low_ns: u64, high_ns: Option<u64>) -> String {
+    let unit = |nanos: u64| in_unit_of(nanos, nanos).1;
+    let alike =
+        unit(low_ns) == unit(value_ns) && high_ns.is_none_or(|high| unit(high) == unit(value_ns));
+    let end = |nanos| if alike { in_unit_of(value_ns, nanos).0 } else { latency(nanos) };
+    let high = high_ns.map_or_else(|| "timeout".to_owned(), end);
+    format!("[{}-{high}]", end(low_ns))
+}
+
+/// With losses the maximum is not known, but at least the time-out; the longest reply stands beside it.
+fn maximum(summary: &Summary) -> String {
+    match summary.max_ns {
+        Some(max) if summary.censored > 0 && max < summary.censored_at_ns => {
+            format!(">={} [seen {}]", latency(summary.censored_at_ns), latency(max))
+        }
+        Some(max) if summary.censored > 0 => format!(">={}", latency(max)),
+        Some(max) => latency(max),
+        None if summary.censored > 0 => format!(">={}", latency(summary.censored_at_ns)),
         None => dash(),
     }
 }
 
-fn maximum(summary: &Summary) -> String {
-    if summary.censored > 0 {
-        return format!(">={}", latency(summary.censored_at_ns));
-    }
-    summary.max_ns.map_or_else(dash, latency)
-}
-
-fn loss(name: &str, summary: &Summary) -> String {
-    if !name.ends_with("rtt") {
-        return dash();
-    }
-    percent(summary.censored, summary.count + summary.censored)
+/// Of what was sent; a loss belongs to no host's part.
+fn loss(name: &str, report: &PingReport) -> String {
+    if name.ends_with("rtt") { percent(report.lost, report.sent) } else { dash() }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share printed with three decimals")]
@@ -111,60 +129,72 @@ fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { dash() } else { format!("{:.3} %", part as f64 / whole as f64 * 100.0) }
 }
 
-fn account(text: &mut String, run: &PingRun) {
-    let a = &run.end.account;
+/// Which quantiles are missing for want of samples, and how long a run has them.
+fn withheld(text: &mut String, app_rtt: &Summary, interval_ns: u64) {
+    let needed: Vec<_> = Quantile::ALL
+        .into_iter()
+        .filter_map(|quantile| match outcome(app_rtt, quantile) {
+            Some(Outcome::Withheld { needed }) => Some((quantile, needed)),
+            _ => None,
+        })
+        .collect();
+    let Some((_, most)) = needed.last() else { return };
+    let list: Vec<_> = needed.iter().map(|(q, needed)| format!("{q} {}", count(*needed))).collect();
+    let time = latency(most.saturating_mul(interval_ns));
+    let _ = writeln!(text, "- too few samples: needed for {} ({time} here)", list.join(", "));
+}
+
+fn account(text: &mut String, report: &PingReport) {
     let _ = writeln!(
         text,
         "\nscheduled {} = sent {} + skipped {} + send errors {}",
-        count(a.scheduled),
-        count(a.sent),
-        count(a.skipped),
-        count(a.send_errors)
+        count(report.scheduled),
+        count(report.sent),
+        count(report.skipped),
+        count(report.send_errors)
     );
     let _ = writeln!(
         text,
         "sent {} = received {} + lost {} + in flight {}",
-        count(a.sent),
-        count(a.received),
-        count(a.lost),
-        count(a.in_flight)
+        count(report.sent),
+        count(report.received),
+        count(report.lost),
+        count(report.in_flight)
     );
     let more = [
-        ("late starts", a.late_starts),
-        ("late replies", a.late_replies),
-        ("duplicate", a.duplicate),
-        ("reordered", a.reordered),
-        ("invalid stamps", a.invalid_stamps),
+        ("late starts", report.late_starts),
+        ("late replies", report.late_replies),
+        ("duplicate", report.duplicate),
+        ("reordered", report.reordered),
+        ("invalid stamps", report.invalid_stamps),
     ];
-    let mut more: Vec<String> = more
-        .iter()
-        .filter(|(_, n)| *n > 0)
-        .map(|(name, n)| format!("{name} {}", count(*n)))
+    let errors = report.errors.iter().map(|(reason, number)| (*reason, *number));
+    let more: Vec<String> = more
+        .into_iter()
+        .chain(errors)
+        .filter(|(_, number)| *number > 0)
+        .map(|(name, number)| format!("{name} {}", count(number)))
         .collect();
-    more.extend(a.errors_by_reason().iter().map(|(reason, n)| format!("{reason} {}", count(*n))));
     if !more.is_empty() {
         let _ = writeln!(text, "also: {}", more.join(", "));
     }
 }
 
-fn notes(text: &mut String, run: &PingRun, validity: &[String], series: &[(&str, &Summary)]) {
-    if let Some(hint) = where_the_tail_is(run, series) {
-        let _ = writeln!(text, "\n{hint}");
-    }
+fn notes(text: &mut String, validity: &[String]) {
     if !validity.is_empty() {
         let _ = writeln!(text, "\nbefore you believe it:");
-        validity.iter().for_each(|note| {
+        for note in validity {
             let _ = writeln!(text, "  - {note}");
-        });
+        }
     }
 }
 
-/// Which part most of app RTT's p99 is, and what to do about it.
-fn where_the_tail_is(run: &PingRun, series: &[(&str, &Summary)]) -> Option<String> {
+/// Which part has most of the tail, and what to do about it. Quantiles of parts do not add up; one that is more than half
+/// of the whole's tells where to look all the same.
+fn where_the_tail_is(report: &PingReport, series: &[(&str, &Summary)]) -> Option<String> {
     let p99 = |name: &str| {
         let summary = series.iter().find(|(n, _)| *n == name)?.1;
-        let entry = summary.quantiles.iter().find(|entry| entry.quantile == Quantile::P99)?;
-        match entry.outcome {
+        match outcome(summary, Quantile::P99)? {
             Outcome::Value { value_ns, .. } => Some(value_ns),
             _ => None,
         }
@@ -178,16 +208,18 @@ fn where_the_tail_is(run: &PingRun, series: &[(&str, &Summary)]) -> Option<Strin
     if share < MOST_OF_IT {
         return None;
     }
-    let asleep = run.config.mode == WaitMode::Sleep;
+    let asleep = report.mode == WaitMode::Sleep.as_str();
     let advice = match part {
-        "network_rtt" => "the path: compare with another target, another NIC, --flows 16",
+        "network_rtt" => "look at the path: try another target, another NIC, --flows 16",
         "prober_delay" if asleep => {
-            "this host waking up and sending: --busy-poll takes most of it away"
+            "this host wakes up and sends late: --busy-poll takes most of it away"
         }
-        "prober_delay" => "this host: see the notes, and try another --cpu",
-        _ => {
-            "the other host: see its load, or run its `railgauge reflect` with --busy-poll --cpu N"
-        }
+        "prober_delay" => "this host is late: see the notes, and try another --cpu",
+        _ => "the other host is late: see its load, or run its `reflect` with --busy-poll --cpu N",
     };
-    Some(format!("p99: {part} {} of app_rtt {}, that is {advice}", latency(value), latency(whole)))
+    Some(format!(
+        "most of the p99 is {part} ({} of {}):\n  {advice}",
+        latency(value),
+        latency(whole)
+    ))
 }

@@ -39,7 +39,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Not this host's address.
-    #[error("{local} is not an address of this machine: `ip address` lists those that are")]
+    #[error("{} is not an address of this machine: `ip address` lists those that are", local.ip())]
     NotOurs {
         /// The address asked for.
         local: SocketAddr,
@@ -57,7 +57,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The peer cannot be reached from here at all.
-    #[error("no route to {peer} from {local}: check the address and `ip route get`")]
+    #[error("no route to {peer}: check the address, `ip route get {}` and `ip link`", peer.ip())]
     NoRoute {
         /// Where from.
         local: SocketAddr,
@@ -127,9 +127,16 @@ fn bind_error(local: SocketAddr, source: io::Error) -> OpenError {
 
 fn connect_error(local: SocketAddr, peer: SocketAddr, source: io::Error) -> OpenError {
     match source.raw_os_error() {
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL | libc::EINVAL) => {
-            OpenError::NoRoute { local, peer, source }
-        }
+        // EACCES: a broadcast address, or a route that prohibits; EINVAL: a route that drops.
+        Some(
+            libc::ENETUNREACH
+            | libc::EHOSTUNREACH
+            | libc::EADDRNOTAVAIL
+            | libc::EACCES
+            | libc::EINVAL
+            | libc::ENETDOWN
+            | libc::ENODEV,
+        ) => OpenError::NoRoute { local, peer, source },
         _ => OpenError::Other { step: "connect", local, source },
     }
 }
