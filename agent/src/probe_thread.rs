@@ -20,7 +20,7 @@ use railgauge_fabric::clock;
 use railgauge_fabric::socket::{ErrorQueue, ReceiveBatch, Waiter};
 
 use crate::WaitMode;
-use flow::{Flow, FlowEvent, RECEIVE_BATCH};
+use flow::{Flow, FlowEvent};
 
 pub use flow::{FlowError, FlowOptions};
 use recording::{Recording, WindowReport};
@@ -29,10 +29,13 @@ use watch::{ThreadFindings, ThreadWatch};
 /// The longest sleep, so that a request to stop is heard.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
-/// Reads in a row that left something unread before the sockets pass for read dry all the same: a flood of packets that are
-/// no replies must not keep losses from being seen. With full batches some 30,000 packets, more than a receive
-/// buffer holds of replies to any schedule that this thread keeps up with.
-const MOST_READS: u32 = 1024;
+/// Datagrams read with one call.
+const RECEIVE_BATCH: usize = 32;
+
+/// Reads in a row that found something before the sockets pass for read dry all the same: a flood of packets that are no
+/// replies must not keep losses from being seen. One packet each when spinning, so some 30,000: more than can be
+/// outstanding on a schedule that this thread keeps up with.
+const MOST_READS: u32 = 1 << 15;
 
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
