@@ -292,7 +292,8 @@ impl<'a> ProbeThread<'a> {
             let awaits_stamps = self.flows.iter().any(Flow::awaits_stamps);
             let expecting = awaits_stamps || self.session.awaits_replies();
             let look_at_errors = now >= self.errors_due;
-            if !look_at_errors && !(expecting && until.saturating_since(now) > ONE_LOOK) {
+            let worth_a_look = expecting && until.saturating_since(now) > ONE_LOOK;
+            if !(look_at_errors || worth_a_look) {
                 return self.spin(until.min(self.errors_due));
             }
             let came = self.take_all_packets(now);
