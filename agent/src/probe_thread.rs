@@ -40,6 +40,12 @@ const MOST_READS: u32 = 1 << 15;
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
 
+/// While a backlog is sent, stamps are taken when this many are due: well before the table of 1,024 is full.
+const MANY_STAMPS: u32 = 128;
+
+/// How long a reply has precedence over the stamps of what was sent: longer than one on the same host takes.
+const REPLY_FIRST: Duration = Duration::from_micros(8);
+
 /// A look at a socket that has nothing, rounded up.
 const ONE_LOOK: Duration = Duration::from_nanos(500);
 
@@ -126,6 +132,7 @@ pub struct ProbeThread<'a> {
     errors: ErrorQueue,
     errors_due: Monotonic,
     reads_without_end: u32,
+    sent_at: Monotonic,
     recording: Recording,
     outcomes: Option<Vec<Outcome>>,
     windows: Sender<WindowReport>,
@@ -173,6 +180,7 @@ impl<'a> ProbeThread<'a> {
             errors: ErrorQueue::default(),
             errors_due: start,
             reads_without_end: 0,
+            sent_at: start,
             outcomes,
             windows,
             stop,
@@ -250,15 +258,17 @@ impl<'a> ProbeThread<'a> {
         }
     }
 
-    /// Takes the stamps of what was sent: on most devices they are there when the call returns.
+    /// Takes the stamps of what was sent: on most devices they are there when the call returns. Spinning, the reply is
+    /// waited for first, as it may be there in the time that reading a stamp takes.
     fn conclude(&mut self, flow: usize) {
         let Self { session, flows, errors, mtu, .. } = self;
         let mut on = |event: FlowEvent<'_>| report(session, mtu, &event);
         flows[flow].conclude(errors, &mut on);
-        if flows[flow].awaits_stamps() {
+        let many = flows[flow].stamps_due() >= MANY_STAMPS;
+        if many || (self.mode == WaitMode::Sleep && flows[flow].awaits_stamps()) {
             flows[flow].drain_errors(errors, &mut on);
         }
-        self.watch.now();
+        self.sent_at = self.watch.now();
     }
 
     /// Sleeps or spins until `until` or until a packet came, and takes what came.
@@ -269,37 +279,43 @@ impl<'a> ProbeThread<'a> {
         }
     }
 
-    /// Looks at every flow once, without waiting. Where nothing is expected, or the next slot is nearer than a look takes,
-    /// only the clock is read, so that the slot is met to within some 30 ns.
+    /// Looks for packets until one came, a stamp is overdue or `until` is near. Where nothing is expected, only the clock is
+    /// read, so that the slot is met to within some 30 ns.
     fn look(&mut self, until: Monotonic) {
-        let now = self.watch.now();
-        if now < until {
-            self.watch.caught_up();
-        }
-        let look_at_errors = now >= self.errors_due;
-        if look_at_errors {
-            self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
-        }
-        let expecting = self.session.awaits_replies() || self.flows.iter().any(Flow::awaits_stamps);
-        let time_to_look = until.saturating_since(now) > ONE_LOOK;
-        let look = look_at_errors || (expecting && time_to_look);
-        if !look {
-            return self.spin(until.min(self.errors_due));
-        }
-        let mut dry = true;
-        for flow in 0..self.flows.len() {
-            dry &= self.take_packets(flow);
-            if look_at_errors || self.flows[flow].awaits_stamps() {
-                self.take_errors(flow);
+        loop {
+            let now = self.watch.now();
+            if now < until {
+                self.watch.caught_up();
+            }
+            let awaits_stamps = self.flows.iter().any(Flow::awaits_stamps);
+            let expecting = awaits_stamps || self.session.awaits_replies();
+            let look_at_errors = now >= self.errors_due;
+            let time_to_look = until.saturating_since(now) > ONE_LOOK;
+            let look = look_at_errors || (expecting && time_to_look);
+            if !look {
+                return self.spin(until.min(self.errors_due));
+            }
+            let dry = self.take_all_packets();
+            self.was_read(now, dry);
+            let overdue = awaits_stamps && now.saturating_since(self.sent_at) > REPLY_FIRST;
+            if !dry || overdue || look_at_errors {
+                self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
+                return (0..self.flows.len()).for_each(|flow| self.take_errors(flow));
+            }
+            if !expecting || now >= until {
+                return;
             }
         }
-        self.was_read(now, dry);
     }
 
+    /// Returns whether there was nothing to read.
+    fn take_all_packets(&mut self) -> bool {
+        (0..self.flows.len()).filter(|&flow| !self.take_packets(flow)).count() == 0
+    }
+
+    /// Reading the clock serves as the pause: a PAUSE instruction can make a hypervisor take the CPU away.
     fn spin(&mut self, until: Monotonic) {
-        while self.watch.now() < until {
-            std::hint::spin_loop();
-        }
+        while self.watch.now() < until {}
     }
 
     fn sleep(&mut self, until: Monotonic) {

@@ -151,7 +151,12 @@ impl Flow {
         !self.handed.is_empty()
     }
 
-    /// Whether departures have not been stamped yet.
+    /// Departures that have not been stamped yet.
+    pub const fn stamps_due(&self) -> u32 {
+        self.stamps_due
+    }
+
+    /// Whether there are any.
     pub const fn awaits_stamps(&self) -> bool {
         self.stamps_due > 0
     }
