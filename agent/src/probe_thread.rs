@@ -131,9 +131,8 @@ pub struct ProbeThread<'a> {
     receive: ReceiveBatch,
     errors: ErrorQueue,
     errors_due: Monotonic,
-    sent_at: Monotonic,
-    packets: u64,
     reads_without_end: u32,
+    sent_at: Monotonic,
     recording: Recording,
     outcomes: Option<Vec<Outcome>>,
     windows: Sender<WindowReport>,
@@ -180,9 +179,8 @@ impl<'a> ProbeThread<'a> {
             receive,
             errors: ErrorQueue::default(),
             errors_due: start,
-            sent_at: start,
-            packets: 0,
             reads_without_end: 0,
+            sent_at: start,
             outcomes,
             windows,
             stop,
@@ -292,13 +290,15 @@ impl<'a> ProbeThread<'a> {
             let awaits_stamps = self.flows.iter().any(Flow::awaits_stamps);
             let expecting = awaits_stamps || self.session.awaits_replies();
             let look_at_errors = now >= self.errors_due;
-            let worth_a_look = expecting && until.saturating_since(now) > ONE_LOOK;
-            if !(look_at_errors || worth_a_look) {
+            let time_to_look = until.saturating_since(now) > ONE_LOOK;
+            let look = look_at_errors || (expecting && time_to_look);
+            if !look {
                 return self.spin(until.min(self.errors_due));
             }
-            let came = self.take_all_packets(now);
+            let dry = self.take_all_packets();
+            self.was_read(now, dry);
             let overdue = awaits_stamps && now.saturating_since(self.sent_at) > REPLY_FIRST;
-            if came || overdue || look_at_errors {
+            if !dry || overdue || look_at_errors {
                 self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
                 return (0..self.flows.len()).for_each(|flow| self.take_errors(flow));
             }
@@ -308,15 +308,9 @@ impl<'a> ProbeThread<'a> {
         }
     }
 
-    /// Reads every flow once, after `now`; returns whether anything came.
-    fn take_all_packets(&mut self, now: Monotonic) -> bool {
-        let before = self.packets;
-        let mut dry = true;
-        for flow in 0..self.flows.len() {
-            dry &= self.take_packets(flow);
-        }
-        self.was_read(now, dry);
-        self.packets != before
+    /// Returns whether there was nothing to read.
+    fn take_all_packets(&mut self) -> bool {
+        (0..self.flows.len()).filter(|&flow| !self.take_packets(flow)).count() == 0
     }
 
     /// Reading the clock serves as the pause: a PAUSE instruction can make a hypervisor take the CPU away.
@@ -350,7 +344,7 @@ impl<'a> ProbeThread<'a> {
         self.was_read(now, dry);
     }
 
-    /// Every flow was read after `at`, to its end or not.
+    /// Every flow was read after `at`, and had nothing or something.
     fn was_read(&mut self, at: Monotonic, dry: bool) {
         self.reads_without_end = if dry { 0 } else { self.reads_without_end + 1 };
         if dry || self.reads_without_end >= MOST_READS {
@@ -364,17 +358,14 @@ impl<'a> ProbeThread<'a> {
         flows[flow].drain_errors(errors, |event| report(session, mtu, &event));
     }
 
-    /// Returns whether nothing is left to read.
+    /// Returns whether there was nothing to read.
     fn take_packets(&mut self, flow: usize) -> bool {
-        let Self {
-            session, flows, errors, mtu, receive, template, telemetry_unknown, packets, ..
-        } = self;
+        let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
         flows[flow].receive(receive, errors, |event| match event {
             FlowEvent::Packet { bytes, stamp } => {
                 // Wall clock first: app RTT then ends after t4, whichever clock took it.
                 let t4 = flow::arrival(stamp);
                 let at = clock::monotonic();
-                *packets += 1;
                 match template.parse_reply(bytes) {
                     Ok(reply) => {
                         trouble(session, telemetry_unknown, &reply);
