@@ -89,14 +89,14 @@ fn violation(row: &Row, allowance: f64) -> Option<String> {
     let share = part.share?;
     let slack = |bound: f64| allowance * (bound * (1.0 - bound) / part.shown as f64).sqrt();
     let bad = share < low - slack(low) || share > high + slack(high);
-    bad.then(|| {
-        let (shown, missed, short) =
-            (part.shown, part.shown - part.covered, row.missed_without_long_stall);
-        format!(
-            "{name}: {share:.4} of {shown} intervals hold the truth; of the {missed} that do not, {short} are from \
-             samples whose longest stall was shorter than the true quantile"
-        )
-    })
+    let (missed, short) = (part.shown - part.covered, row.missed_without_long_stall);
+    let cause = match short {
+        0 => String::new(),
+        _ => format!(
+            "; of the {missed} that do not, {short} are from samples whose longest stall was shorter than the quantile"
+        ),
+    };
+    bad.then(|| format!("{name}: {share:.4} of {} intervals hold the truth{cause}", part.shown))
 }
 
 #[cfg(test)]
