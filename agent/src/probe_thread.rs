@@ -21,6 +21,7 @@ use railgauge_fabric::socket::{ErrorQueue, ReceiveBatch, Waiter};
 
 use crate::WaitMode;
 use flow::{Flow, FlowEvent};
+
 pub use flow::{FlowError, FlowOptions};
 use recording::{Recording, WindowReport};
 use watch::{ThreadFindings, ThreadWatch};
@@ -31,8 +32,19 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// Datagrams read with one call.
 const RECEIVE_BATCH: usize = 32;
 
+/// Reads in a row that found something before the sockets pass for read dry all the same: a flood of packets that are no
+/// replies must not keep losses from being seen. One packet each when spinning, so some 30,000: more than can be
+/// outstanding on a schedule that this thread keeps up with.
+const MOST_READS: u32 = 1 << 15;
+
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
+
+/// While a backlog is sent, stamps are taken when this many are due: well before the table of 1,024 is full.
+const MANY_STAMPS: u32 = 128;
+
+/// How long a reply has precedence over the stamps of what was sent: longer than one on the same host takes.
+const REPLY_FIRST: Duration = Duration::from_micros(8);
 
 /// A look at a socket that has nothing, rounded up.
 const ONE_LOOK: Duration = Duration::from_nanos(500);
@@ -119,6 +131,9 @@ pub struct ProbeThread<'a> {
     receive: ReceiveBatch,
     errors: ErrorQueue,
     errors_due: Monotonic,
+    sent_at: Monotonic,
+    packets: u64,
+    reads_without_end: u32,
     recording: Recording,
     outcomes: Option<Vec<Outcome>>,
     windows: Sender<WindowReport>,
@@ -165,6 +180,9 @@ impl<'a> ProbeThread<'a> {
             receive,
             errors: ErrorQueue::default(),
             errors_due: start,
+            sent_at: start,
+            packets: 0,
+            reads_without_end: 0,
             outcomes,
             windows,
             stop,
@@ -242,15 +260,17 @@ impl<'a> ProbeThread<'a> {
         }
     }
 
-    /// Takes the stamps of what was sent: on most devices they are there when the call returns.
+    /// Takes the stamps of what was sent: on most devices they are there when the call returns. Spinning, the reply is
+    /// waited for first, as it may be there in the time that reading a stamp takes.
     fn conclude(&mut self, flow: usize) {
         let Self { session, flows, errors, mtu, .. } = self;
         let mut on = |event: FlowEvent<'_>| report(session, mtu, &event);
         flows[flow].conclude(errors, &mut on);
-        if flows[flow].awaits_stamps() {
+        let many = flows[flow].stamps_due() >= MANY_STAMPS;
+        if many || (self.mode == WaitMode::Sleep && flows[flow].awaits_stamps()) {
             flows[flow].drain_errors(errors, &mut on);
         }
-        self.watch.now();
+        self.sent_at = self.watch.now();
     }
 
     /// Sleeps or spins until `until` or until a packet came, and takes what came.
@@ -261,34 +281,46 @@ impl<'a> ProbeThread<'a> {
         }
     }
 
-    /// Looks at every flow once, without waiting. Where nothing is expected, or the next slot is nearer than a look takes,
-    /// only the clock is read, so that the slot is met to within some 30 ns.
+    /// Looks for packets until one came, a stamp is overdue or `until` is near. Where nothing is expected, only the clock is
+    /// read, so that the slot is met to within some 30 ns.
     fn look(&mut self, until: Monotonic) {
-        let now = self.watch.now();
-        if now < until {
-            self.watch.caught_up();
-        }
-        let look_at_errors = now >= self.errors_due;
-        if look_at_errors {
-            self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
-        }
-        let expecting = self.session.awaits_replies() || self.flows.iter().any(Flow::awaits_stamps);
-        let time_to_look = until.saturating_since(now) > ONE_LOOK;
-        if !look_at_errors && !(expecting && time_to_look) {
-            return self.spin(until.min(self.errors_due));
-        }
-        for flow in 0..self.flows.len() {
-            self.take_packets(flow);
-            if look_at_errors || self.flows[flow].awaits_stamps() {
-                self.take_errors(flow);
+        loop {
+            let now = self.watch.now();
+            if now < until {
+                self.watch.caught_up();
+            }
+            let awaits_stamps = self.flows.iter().any(Flow::awaits_stamps);
+            let expecting = awaits_stamps || self.session.awaits_replies();
+            let look_at_errors = now >= self.errors_due;
+            if !look_at_errors && !(expecting && until.saturating_since(now) > ONE_LOOK) {
+                return self.spin(until.min(self.errors_due));
+            }
+            let came = self.take_all_packets(now);
+            let overdue = awaits_stamps && now.saturating_since(self.sent_at) > REPLY_FIRST;
+            if came || overdue || look_at_errors {
+                self.errors_due = now.saturating_add(LOOK_AT_ERRORS);
+                return (0..self.flows.len()).for_each(|flow| self.take_errors(flow));
+            }
+            if !expecting || now >= until {
+                return;
             }
         }
     }
 
-    fn spin(&mut self, until: Monotonic) {
-        while self.watch.now() < until {
-            std::hint::spin_loop();
+    /// Reads every flow once, after `now`; returns whether anything came.
+    fn take_all_packets(&mut self, now: Monotonic) -> bool {
+        let before = self.packets;
+        let mut dry = true;
+        for flow in 0..self.flows.len() {
+            dry &= self.take_packets(flow);
         }
+        self.was_read(now, dry);
+        self.packets != before
+    }
+
+    /// Reading the clock serves as the pause: a PAUSE instruction can make a hypervisor take the CPU away.
+    fn spin(&mut self, until: Monotonic) {
+        while self.watch.now() < until {}
     }
 
     fn sleep(&mut self, until: Monotonic) {
@@ -297,18 +329,32 @@ impl<'a> ProbeThread<'a> {
         if timeout > Duration::ZERO {
             self.watch.caught_up();
         }
-        if self.waiter.wait(timeout).is_err() {
-            self.session.error("wait_failed", 1);
-        }
+        let waited = self.waiter.wait(timeout);
         self.watch.woken(now.saturating_add(timeout));
+        if waited.is_err() {
+            self.session.error("wait_failed", 1);
+            return self.look(until);
+        }
+        // The wait itself looks at every socket, later than `now`: one that is not readable had nothing then.
+        let mut dry = true;
         for flow in 0..self.flows.len() {
             let ready = self.waiter.readiness(flow);
             if ready.error {
                 self.take_errors(flow);
             }
             if ready.readable {
-                self.take_packets(flow);
+                dry &= self.take_packets(flow);
             }
+        }
+        self.was_read(now, dry);
+    }
+
+    /// Every flow was read after `at`, to its end or not.
+    fn was_read(&mut self, at: Monotonic, dry: bool) {
+        self.reads_without_end = if dry { 0 } else { self.reads_without_end + 1 };
+        if dry || self.reads_without_end >= MOST_READS {
+            self.reads_without_end = 0;
+            self.session.read_dry(at);
         }
     }
 
@@ -317,13 +363,17 @@ impl<'a> ProbeThread<'a> {
         flows[flow].drain_errors(errors, |event| report(session, mtu, &event));
     }
 
-    fn take_packets(&mut self, flow: usize) {
-        let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
+    /// Returns whether nothing is left to read.
+    fn take_packets(&mut self, flow: usize) -> bool {
+        let Self {
+            session, flows, errors, mtu, receive, template, telemetry_unknown, packets, ..
+        } = self;
         flows[flow].receive(receive, errors, |event| match event {
             FlowEvent::Packet { bytes, stamp } => {
                 // Wall clock first: app RTT then ends after t4, whichever clock took it.
                 let t4 = flow::arrival(stamp);
                 let at = clock::monotonic();
+                *packets += 1;
                 match template.parse_reply(bytes) {
                     Ok(reply) => {
                         trouble(session, telemetry_unknown, &reply);
@@ -333,7 +383,7 @@ impl<'a> ProbeThread<'a> {
                 }
             }
             other => report(session, mtu, &other),
-        });
+        })
     }
 
     /// Records what is finished; returns whether more waits.

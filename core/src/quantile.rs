@@ -21,7 +21,7 @@
 //! it and single samples the rest, what the runs of its upper half, quarter and so on make of it: 2, 4, … times those.
 //!
 //! **Limit.** No interval can know of what did not happen during the run: stalls so rare that a run met none are not
-//! in its quantiles, nor in their intervals or notes.
+//! in its quantiles, nor in their intervals or notes. A stall no longer than ordinary samples cannot be told from them.
 
 pub mod binomial;
 

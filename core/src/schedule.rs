@@ -9,7 +9,7 @@ use crate::time::Monotonic;
 
 /// The longest time between two probes of the warm-up. It is there to fill caches, tables and queues, which need
 /// packets, not time: 50 probes at a 10 s interval need not take eight minutes.
-const WARMUP_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const WARMUP_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Intended send times: those of the warm-up, then those that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

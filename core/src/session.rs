@@ -2,8 +2,9 @@
 //!
 //! A driver asks [`ProbeSession::poll`] what to do at `now`, does it, and reports what happened:
 //! [`sent`](ProbeSession::sent) and, where the kernel would not take it, [`refused`](ProbeSession::refused),
-//! [`transmitted`](ProbeSession::transmitted) (the stamp of a departure), [`received`](ProbeSession::received). [`settle`](ProbeSession::settle) hands out
-//! finished probes **in send order**, so that runs of slow samples ("episodes") can be counted as they are.
+//! [`transmitted`](ProbeSession::transmitted) (the stamp of a departure), [`received`](ProbeSession::received), and
+//! [`read_dry`](ProbeSession::read_dry) when nothing is left to read. [`settle`](ProbeSession::settle) hands out finished probes **in send
+//! order**, so that runs of slow samples ("episodes") can be counted as they are.
 //!
 //! The account (design D3) holds at every moment, for the probes that count (warm-up and follow-up probes do not):
 //! `scheduled = sent + skipped + send_errors` and `sent = received + lost + in_flight`.
@@ -20,66 +21,31 @@
 //! A negative part means that a clock stepped or a stamp lies: the sample is invalid, counted, never clamped.
 
 mod account;
+mod config;
 mod follow_up;
+mod receiving;
 mod ring;
 mod split;
 #[cfg(test)]
 mod tests;
-
-use std::time::Duration;
+mod waiting;
 
 use crate::schedule::Schedule;
-use crate::stamp::Reply;
 use crate::time::{Monotonic, Wall};
 use crate::timestamp_source::StampSource;
 
 pub use account::Account;
+pub use config::{ConfigError, MAX_IN_FLIGHT, SessionConfig};
 pub use split::{Outcome, Parts, PartsMissing, Sample};
 
 use follow_up::FlowState;
-use ring::{Arrival, Entry, Ring, State};
+use ring::{Entry, Ring, State};
 use split::split;
 
 /// At most this many finished probes are handed out by one call of [`ProbeSession::settle`], so that the burst after
 /// a loss (everything sent during the time-out) never keeps the probe thread from its next slot. One recorded sample
 /// costs well under 0.2 us, so a call stays under 7 us.
 const SETTLE_BATCH: usize = 32;
-
-/// How often the tail of a run is asked again for its last true t3, per flow, before the samples are given up as
-/// unsplit: two retries survive the loss rates at which a split is still worth printing.
-const FOLLOW_UP_TRIES: u8 = 3;
-
-/// The largest table of unfinished probes: 2^20 entries of about 150 bytes. Reached at 500,000 probes/s with a 1 s time-out.
-pub const MAX_IN_FLIGHT: usize = 1 << 20;
-
-/// What a run is.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionConfig {
-    /// Time between intended sends.
-    pub interval: Duration,
-    /// Probes that count.
-    pub count: u64,
-    /// Probes sent before those, discarded and counted.
-    pub warmup: u64,
-    /// A probe without a reply this long after it left is lost.
-    pub timeout: Duration,
-    /// A probe sent more than this after its slot is a late start.
-    pub late_threshold: Duration,
-    /// Flows (source ports) that take turns, at least one.
-    pub flows: u16,
-    /// Whether departures are stamped after the fact ([`ProbeSession::transmitted`] will be called).
-    pub transmit_stamps: bool,
-}
-
-/// Why a run cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// Too many probes would be under way at once.
-    #[error(
-        "{0} probes could be in flight at once, the limit is {MAX_IN_FLIGHT}: lengthen the interval or shorten the time-out"
-    )]
-    TooManyInFlight(u128),
-}
 
 /// What the driver should do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +87,8 @@ pub struct ProbeSession {
     ring: Ring,
     /// First probe that may still be outstanding: probes leave in order, so they expire in order.
     expiry_cursor: u64,
+    /// Everything that had arrived before this time has been received.
+    read_dry_at: Monotonic,
     flows: Vec<FlowState>,
     account: Account,
     /// Probes without a verdict, those that do not count included.
@@ -131,17 +99,21 @@ pub struct ProbeSession {
 impl ProbeSession {
     /// A run whose first probe (of the warm-up) is due at `start`.
     pub fn new(config: SessionConfig, start: Monotonic) -> Result<Self, ConfigError> {
-        let interval = config.interval.as_nanos().max(1);
-        // Twice the time-out: after a stall of the prober, the slots of one time-out leave at once while those of
-        // the time-out before it may still be waiting. 1,024 more cover settling in batches and follow-up probes.
-        let in_flight = 2 * config.timeout.as_nanos() / interval + 1024;
-        let capacity = usize::try_from(in_flight).ok().filter(|&n| n <= MAX_IN_FLIGHT);
-        let capacity = capacity.ok_or(ConfigError::TooManyInFlight(in_flight))?;
+        Self::numbered_from(config, start, 0)
+    }
+
+    /// As [`new`](Self::new), with another number than 0 for the first probe.
+    fn numbered_from(
+        config: SessionConfig,
+        start: Monotonic,
+        first: u64,
+    ) -> Result<Self, ConfigError> {
         Ok(Self {
             schedule: Schedule::new(start, config.interval, config.warmup, config.count),
             next_slot: 0,
-            ring: Ring::with_capacity(capacity),
-            expiry_cursor: 0,
+            ring: Ring::new(config.most_unfinished()?, first),
+            expiry_cursor: first,
+            read_dry_at: start,
             flows: vec![FlowState::default(); usize::from(config.flows.max(1))],
             account: Account::default(),
             outstanding: 0,
@@ -175,46 +147,36 @@ impl ProbeSession {
         if self.stopped {
             return Wake::Done;
         }
-        self.expire(now);
+        self.expire();
         while let Some(slot) = self.schedule.slot(self.next_slot) {
             if now < slot {
-                return Wake::Wait(self.next_expiry().map_or(slot, |at| at.min(slot)));
+                return self.poll_between(now, slot);
             }
-            let purpose = self.purpose_of_slot();
-            self.next_slot += 1;
-            if purpose == Purpose::Measure {
-                self.account.scheduled += 1;
+            if let Some(probe) = self.take_slot(slot, now) {
+                return Wake::Send(probe);
             }
-            let age = now.saturating_since(slot);
-            if age > self.config.timeout || self.ring.is_full() {
-                self.skip(purpose);
-                continue;
-            }
-            if purpose == Purpose::Measure && age > self.config.late_threshold {
-                self.account.late_starts += 1;
-            }
-            return Wake::Send(self.probe(slot, purpose, self.flow_of_slot()));
         }
         self.poll_tail(now)
     }
 
-    /// After the last slot: ask for outstanding true t3s, wait for outstanding replies, then stop.
-    fn poll_tail(&mut self, now: Monotonic) -> Wake {
-        if self.ring.nothing_measured_is_open() {
-            return Wake::Done;
+    /// Uses up the next slot, whose time has come; `None` when it is skipped.
+    fn take_slot(&mut self, slot: Monotonic, now: Monotonic) -> Option<Probe> {
+        let purpose = self.purpose_of_slot();
+        self.next_slot += 1;
+        let measured = purpose == Purpose::Measure;
+        self.account.scheduled += u64::from(measured);
+        let age = now.saturating_since(slot);
+        if self.ring.is_full() {
+            self.account.error("too_many_unfinished");
+            self.skip(purpose);
+            return None;
         }
-        if let Some(flow) = self.flow_that_wants_a_carrier() {
-            self.flows[usize::from(flow)].carrier_leaves(self.ring.next_number());
-            return Wake::Send(self.probe(now, Purpose::FollowUp, flow));
+        if age > self.config.timeout {
+            self.skip(purpose);
+            return None;
         }
-        // `settle` may hold finished probes: then come back at once.
-        Wake::Wait(self.next_expiry().unwrap_or(now))
-    }
-
-    fn flow_that_wants_a_carrier(&self) -> Option<u16> {
-        let wants = |state: &FlowState| state.wants_a_carrier(FOLLOW_UP_TRIES);
-        let at = self.flows.iter().position(wants).filter(|_| !self.ring.is_full())?;
-        u16::try_from(at).ok()
+        self.account.late_starts += u64::from(measured && age > self.config.late_threshold);
+        Some(self.probe(slot, purpose, self.flow_of_slot()))
     }
 
     fn probe(&self, slot: Monotonic, purpose: Purpose, flow: u16) -> Probe {
@@ -278,81 +240,6 @@ impl ProbeSession {
         }
     }
 
-    /// A reply was read by the application at `at`; `t4` is its arrival stamp. Returns whether it answered a probe of
-    /// this run for the first time.
-    pub fn received(&mut self, reply: &Reply, at: Monotonic, t4: (Wall, StampSource)) -> bool {
-        let Some(number) = self.ring.number_of(reply.sender_seq) else {
-            self.account.error("unmatched_reply");
-            return false;
-        };
-        let Some(entry) = self.ring.get_mut(number) else {
-            self.account.error("unmatched_reply");
-            return false;
-        };
-        if entry.packet_t1 != reply.sender_timestamp {
-            // An answer to somebody else's probe, or to an earlier run from the same port.
-            self.account.error("foreign_reply");
-            return false;
-        }
-        let measured = entry.probe.purpose == Purpose::Measure;
-        match entry.state {
-            State::Outstanding => self.outstanding -= 1,
-            State::Replied => {
-                self.account.duplicate += u64::from(measured);
-                return false;
-            }
-            State::Lost => {
-                self.account.late_replies += u64::from(measured);
-                return false;
-            }
-            State::SendFailed => {
-                self.account.error("unmatched_reply");
-                return false;
-            }
-        }
-        let flow = &mut self.flows[usize::from(entry.probe.flow)];
-        if entry.arrived_after(self.config.timeout, t4) {
-            // The prober was not there to see the time-out pass, but the arrival stamp is.
-            entry.state = State::Lost;
-            flow.carrier_is_gone(number);
-            self.account.lost_one(measured);
-            self.account.late_replies += u64::from(measured);
-            return false;
-        }
-        entry.state = State::Replied;
-        entry.arrival = Some(Arrival::new(at, t4, reply));
-        if measured {
-            self.account.in_flight -= 1;
-            self.account.received += 1;
-            self.account.reordered += u64::from(flow.is_reordered(number));
-        }
-        let (probe, awaits) = (entry.probe, entry.awaits_follow_up());
-        self.follow_up(&probe, reply, awaits);
-        true
-    }
-
-    /// Settles the true t3 that the reply to `probe` carries, and notes whether its own is still to come.
-    fn follow_up(&mut self, probe: &Probe, reply: &Reply, awaits: bool) {
-        let flow = &mut self.flows[usize::from(probe.flow)];
-        flow.carrier_is_gone(probe.number);
-        let stamped =
-            reply.follow_up.as_ref().and_then(|f| Some((flow.take(f.reflector_seq)?, f.t3)));
-        if let Some((number, t3)) = stamped
-            && let Some(entry) = self.ring.get_mut(number)
-        {
-            entry.set_followed_up_t3(t3);
-        }
-        if !awaits {
-            return;
-        }
-        let measured = probe.purpose == Purpose::Measure;
-        if let Some(given_up) = flow.expect(reply.reflector_seq, probe.number, measured)
-            && let Some(entry) = self.ring.get_mut(given_up)
-        {
-            entry.follow_up_given_up = true;
-        }
-    }
-
     /// Anything that went wrong outside the exchange itself (an ICMP message, a packet that does not parse, …).
     pub fn error(&mut self, reason: &'static str, count: u64) {
         self.account.errors(reason, count);
@@ -363,11 +250,18 @@ impl ProbeSession {
         self.stopped = true;
     }
 
+    /// The driver has received everything that had arrived before `at`. Only then is a probe lost whose time-out is over: a
+    /// prober that stood still finds replies that came in time.
+    pub fn read_dry(&mut self, at: Monotonic) {
+        self.read_dry_at = self.read_dry_at.max(at);
+    }
+
     /// Marks probes without a reply as lost once their time-out has passed.
-    fn expire(&mut self, now: Monotonic) {
+    fn expire(&mut self) {
         while let Some(entry) = self.ring.get_mut(self.expiry_cursor) {
             let outstanding = entry.state == State::Outstanding;
-            if outstanding && now.saturating_since(entry.sent_at) < self.config.timeout {
+            let waited = self.read_dry_at.saturating_since(entry.sent_at);
+            if outstanding && waited < self.config.timeout {
                 break;
             }
             if outstanding {
@@ -379,12 +273,6 @@ impl ProbeSession {
             }
             self.expiry_cursor += 1;
         }
-    }
-
-    fn next_expiry(&self) -> Option<Monotonic> {
-        let entry = self.ring.get(self.expiry_cursor).or_else(|| self.ring.oldest())?;
-        let since = entry.arrival.map_or(entry.sent_at, |arrival| arrival.at);
-        Some(since.saturating_add(self.config.timeout))
     }
 
     /// Hands out finished probes in send order, at most a batch; returns whether the batch was full (more may wait).

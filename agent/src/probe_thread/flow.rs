@@ -151,7 +151,12 @@ impl Flow {
         !self.handed.is_empty()
     }
 
-    /// Whether departures have not been stamped yet.
+    /// Departures that have not been stamped yet.
+    pub const fn stamps_due(&self) -> u32 {
+        self.stamps_due
+    }
+
+    /// Whether there are any.
     pub const fn awaits_stamps(&self) -> bool {
         self.stamps_due > 0
     }
@@ -235,19 +240,20 @@ impl Flow {
         }
     }
 
-    /// Reads what has arrived; returns whether there may be more at once.
+    /// Reads what has arrived, at most a batch; returns whether there was nothing.
     pub fn receive(
         &mut self,
         batch: &mut ReceiveBatch,
         errors: &mut ErrorQueue,
         mut on: impl FnMut(FlowEvent<'_>),
-    ) {
+    ) -> bool {
         match &mut self.link {
             Link::Udp { socket, .. } => {
-                if socket.receive(batch).is_err() {
+                let Ok(count) = socket.receive(batch) else {
                     // A refusal is pending; reading the error queue clears it and says what it was.
-                    return self.drain_errors(errors, on);
-                }
+                    self.drain_errors(errors, on);
+                    return false;
+                };
                 for datagram in batch.iter() {
                     let dropped = datagram.dropped_so_far.unwrap_or(0);
                     let before = self.dropped.replace(dropped).unwrap_or(0);
@@ -258,6 +264,7 @@ impl Flow {
                     self.counts.1 += 1;
                     on(FlowEvent::Packet { bytes: datagram.payload, stamp: datagram.stamp });
                 }
+                count == 0
             }
             Link::Tcp { stream, failed, .. } if !*failed => {
                 let received = &mut self.counts.1;
@@ -270,8 +277,9 @@ impl Flow {
                     *failed = true;
                     on(FlowEvent::Error { reason: "connection_lost", count: 1 });
                 }
+                !matches!(result, Ok(true))
             }
-            Link::Tcp { .. } => {}
+            Link::Tcp { .. } => true,
         }
     }
 }

@@ -13,8 +13,9 @@ pub const GAP_THRESHOLD: Duration = Duration::from_micros(50);
 /// In sleep mode a wake-up this much late is a gap; earlier ones are the scheduler's ordinary work.
 const OVERSLEPT: Duration = Duration::from_millis(1);
 
-/// NTP may slew the clocks against each other by 500 ppm, 0.5 ms in a second; more between two looks is a step.
-const STEP: u64 = 1_000_000;
+/// NTP slews both clocks alike (clock_gettime(2)), so that only a step changes their offset; smaller changes may be the
+/// thread taken off its processor in each of the five readings.
+const STEP: u64 = 100_000;
 
 /// Gaps, migrations and clock steps, gathered as the loop runs.
 #[derive(Debug)]

@@ -127,28 +127,31 @@ impl Recorder {
 
 /// The largest of the last [`SEPARATION`] places, at a cost that does not depend on how many they are: maxima from
 /// each place of the last full block to its end, and one of the block being filled (van Herk 1992).
+///
+/// Kept is place + 1, and 0 for none: half as large as an `Option`, and its maximum is one instruction.
 #[derive(Default)]
 struct Recent {
-    filling: [Option<u16>; SEPARATION],
+    filling: [u16; SEPARATION],
     /// Places in `filling`.
     filled: usize,
     /// The largest of those.
-    filling_max: Option<u16>,
+    filling_max: u16,
     /// For each position of the full block, the largest from there to its end.
-    full_max: [Option<u16>; SEPARATION],
+    full_max: [u16; SEPARATION],
 }
 
 impl Recent {
     /// `None` before the first.
     #[inline]
     fn max(&self) -> Option<u16> {
-        self.filling_max.max(self.full_max[self.filled])
+        self.filling_max.max(self.full_max[self.filled]).checked_sub(1)
     }
 
     #[inline]
     fn push(&mut self, place: u16) {
-        self.filling[self.filled] = Some(place);
-        self.filling_max = self.filling_max.max(Some(place));
+        let kept = place + 1;
+        self.filling[self.filled] = kept;
+        self.filling_max = self.filling_max.max(kept);
         self.filled += 1;
         if self.filled == SEPARATION {
             self.begin_block();
@@ -156,13 +159,13 @@ impl Recent {
     }
 
     fn begin_block(&mut self) {
-        let mut max = None;
-        for (suffix, place) in self.full_max.iter_mut().zip(self.filling).rev() {
-            max = max.max(place);
+        let mut max = 0;
+        for (suffix, kept) in self.full_max.iter_mut().zip(self.filling).rev() {
+            max = max.max(kept);
             *suffix = max;
         }
         self.filled = 0;
-        self.filling_max = None;
+        self.filling_max = 0;
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Account {
     pub late_starts: u64,
     /// Warm-up slots, whatever became of them.
     pub warmup_discarded: u64,
-    /// Probes sent after the last slot only to fetch outstanding true t3s.
+    /// Probes sent only to fetch outstanding true t3s: after the last slot, or where the next of a flow is far off.
     pub follow_up_probes: u64,
     /// Replies whose stamps contradict each other (a negative part): kept in app RTT, kept out of the split.
     pub invalid_stamps: u64,

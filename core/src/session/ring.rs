@@ -79,14 +79,19 @@ impl Entry {
         entry
     }
 
-    /// Whether the reply's arrival stamp lies beyond the time-out. Hardware clocks have another epoch than `user_t1`.
-    pub(super) fn arrived_after(&self, timeout: Duration, t4: (Wall, StampSource)) -> bool {
-        let (t4, source) = t4;
-        source == StampSource::Kernel
-            && t4
-                .minus(self.user_t1)
-                .non_negative()
-                .is_some_and(|ns| u128::from(ns) > timeout.as_nanos())
+    /// Whether a reply read at `at` had come when the time-out was over. One read in time has come in time; of one read later
+    /// the kernel's stamp tells, which counts from the same epoch as `user_t1` (a NIC's need not). Without one it is
+    /// taken to have come in time.
+    pub(super) fn came_late(
+        &self,
+        timeout: Duration,
+        at: Monotonic,
+        t4: (Wall, StampSource),
+    ) -> bool {
+        let after = t4.0.minus(self.user_t1).non_negative().map(Duration::from_nanos);
+        at.saturating_since(self.sent_at) >= timeout
+            && t4.1 == StampSource::Kernel
+            && after.is_some_and(|after| after >= timeout)
     }
 
     pub(super) fn awaits_follow_up(&self) -> bool {
@@ -101,16 +106,22 @@ impl Entry {
         }
     }
 
-    /// Whether nothing more is to be learnt about this probe: stamps that have not come within a time-out will not come.
+    /// Whether nothing more is to be learnt about this probe.
     pub(super) fn is_settled(&self, now: Monotonic, timeout: Duration) -> bool {
-        match self.state {
-            State::Outstanding => false,
-            State::Lost | State::SendFailed => true,
-            State::Replied => {
+        self.settles_at(now, timeout).is_some_and(|at| at <= now)
+    }
+
+    /// When nothing more is to be learnt, if nothing comes until then: stamps that have not come within a time-out will not
+    /// come, and only a probe that counts needs any. `None` while the reply is out.
+    pub(super) fn settles_at(&self, now: Monotonic, timeout: Duration) -> Option<Monotonic> {
+        match (self.state, &self.arrival) {
+            (State::Outstanding, _) => None,
+            (State::Replied, Some(arrival)) if self.probe.purpose == Purpose::Measure => {
                 let complete =
                     self.t1.is_some() && (!self.awaits_follow_up() || self.follow_up_given_up);
-                complete || self.arrival.is_none_or(|a| now.saturating_since(a.at) >= timeout)
+                Some(if complete { now } else { arrival.at.saturating_add(timeout) })
             }
+            _ => Some(now),
         }
     }
 }
@@ -125,10 +136,10 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn with_capacity(at_least: usize) -> Self {
-        // Written, not just reserved: no page fault waits for the probe thread here.
+    /// For at least as many unfinished probes, the first of which will have the number `first`.
+    pub(super) fn new(at_least: usize, first: u64) -> Self {
         let entries = vec![Entry::never_sent(); at_least.next_power_of_two()];
-        Self { entries, finished: 0, next: 0, measured_open: 0 }
+        Self { entries, finished: first, next: first, measured_open: 0 }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "masked to the table's size")]
@@ -138,6 +149,11 @@ impl Ring {
 
     pub(super) const fn next_number(&self) -> u64 {
         self.next
+    }
+
+    /// Probes below this number are finished.
+    pub(super) const fn finished(&self) -> u64 {
+        self.finished
     }
 
     pub(super) fn is_full(&self) -> bool {

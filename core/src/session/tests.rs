@@ -1,2 +1,7 @@
-#[test]
-fn x() {}
+mod driver;
+mod experiments;
+mod invariants;
+mod packets;
+mod reflector;
+mod rules;
+mod world;

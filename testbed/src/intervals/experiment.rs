@@ -53,11 +53,14 @@ pub struct Row {
     pub withheld: u64,
     /// All intervals.
     pub all: Coverage,
-    /// Of the experiments of a scenario with stalls, those that met none, or only the end or the beginning of one: no
-    /// interval can know of what did not happen. They are in `all`, and in neither of the two parts below.
-    pub without_stall: Coverage,
-    /// Those whose tail rests on 10 events or more; `None` for quantiles whose events are not counted.
+    /// Those whose tail rests on 10 events or more; `None` for quantiles whose events are not counted. Judged. Of a
+    /// scenario with stalls, only experiments that met as many stalled samples as make one stall.
     pub many_episodes: Option<Coverage>,
+    /// Of `many_episodes` with stalls, misses in which none made a sample wait as long as the true quantile.
+    pub missed_without_long_stall: u64,
+    /// As `many_episodes`, but of the experiments that met no stall, or only the end or the beginning of one. Not
+    /// judged: no method can see what is not in the data.
+    pub many_episodes_without_stall: Option<Coverage>,
     /// Those whose tail rests on fewer.
     pub few_episodes: Option<Coverage>,
     /// Experiments with fewer than 10 events in which the note was missing.
@@ -67,7 +70,7 @@ pub struct Row {
 impl Coverage {
     fn add(&mut self, truth: u64, (low, high): (u64, u64)) {
         self.shown += 1;
-        self.covered += u64::from(low <= truth && truth <= high);
+        self.covered += u64::from(holds((low, high), truth));
         self.truth_below += u64::from(truth < low);
         self.truth_above += u64::from(truth > high);
         self.ratios += high as f64 / low as f64;
@@ -89,32 +92,41 @@ impl Row {
             truth_ns,
             withheld: 0,
             all: Coverage::default(),
-            without_stall: Coverage::default(),
             many_episodes: part.clone(),
+            missed_without_long_stall: 0,
+            many_episodes_without_stall: part.clone(),
             few_episodes: part,
             notes_missing: 0,
         }
     }
 
-    fn add(&mut self, seen: &QuantileSummary, notes: &[Note], met_stall: bool) {
+    fn add(&mut self, seen: &QuantileSummary, notes: &[Note], series: &Series) {
         let Outcome::Value { low_ns, high_ns: Some(high_ns), .. } = seen.outcome else {
             self.withheld += 1;
             return;
         };
-        self.all.add(self.truth_ns, (low_ns, high_ns));
+        let interval = (low_ns, high_ns);
+        self.all.add(self.truth_ns, interval);
         let Some(episodes) = seen.episodes else { return };
         let few = episodes < FEW;
-        let part = match (self.independent || met_stall, few) {
-            (false, _) => Some(&mut self.without_stall),
-            (_, true) => self.few_episodes.as_mut(),
-            (_, false) => self.many_episodes.as_mut(),
+        let judged = self.independent || series.met_a_stall();
+        let part = match (few, judged) {
+            (true, _) => &mut self.few_episodes,
+            (false, true) => &mut self.many_episodes,
+            (false, false) => &mut self.many_episodes_without_stall,
         };
-        if let Some(part) = part {
-            part.add(self.truth_ns, (low_ns, high_ns));
+        part.get_or_insert_default().add(self.truth_ns, interval);
+        if !few && judged && !self.independent && !holds(interval, self.truth_ns) {
+            let short = series.longest_wait() < self.truth_ns as f64;
+            self.missed_without_long_stall += u64::from(short);
         }
         let noted = |note: &Note| matches!(note, Note::FewEpisodes { quantile, .. } if *quantile == seen.quantile);
         self.notes_missing += u64::from(few && !notes.iter().any(noted));
     }
+}
+
+fn holds((low, high): (u64, u64), truth: u64) -> bool {
+    (low..=high).contains(&truth)
 }
 
 /// Runs one scenario in one size; a row for each quantile.
@@ -127,7 +139,7 @@ pub fn run_scenario(scenario: Scenario, n: u64, experiments: u64, seed: u64) -> 
         let summary = one_experiment(&mut series, n);
         for (row, quantile) in rows.iter_mut().zip(QUANTILES) {
             let seen = summary.quantiles.iter().find(|q| q.quantile == quantile);
-            seen.into_iter().for_each(|seen| row.add(seen, &summary.notes, series.met_a_stall()));
+            seen.into_iter().for_each(|seen| row.add(seen, &summary.notes, &series));
         }
     }
     rows.into()

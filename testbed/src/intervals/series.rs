@@ -97,6 +97,7 @@ pub struct Series {
     length: f64,
     left: u32,
     stalled: u64,
+    longest_wait: f64,
 }
 
 impl Series {
@@ -106,12 +107,18 @@ impl Series {
         let (length, position) = (STALL.draw(&mut random), uniform(&mut random));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 100")]
         let left = (position * f64::from(scenario.stall)).ceil() as u32;
-        Self { scenario, random, length, left: if inside { left } else { 0 }, stalled: 0 }
+        let left = if inside { left } else { 0 };
+        Self { scenario, random, length, left, stalled: 0, longest_wait: 0.0 }
     }
 
     /// Whether as many samples as make one stall have met one so far.
     pub fn met_a_stall(&self) -> bool {
         self.stalled >= self.scenario.stall.into()
+    }
+
+    /// The longest that a stall has made a sample wait so far, in nanoseconds; 0 when there was none.
+    pub fn longest_wait(&self) -> f64 {
+        self.longest_wait
     }
 
     /// The next sample, in nanoseconds.
@@ -132,11 +139,13 @@ impl Series {
         let left = self.left;
         self.left -= 1;
         self.stalled += 1;
-        match self.scenario.arrivals {
-            Arrivals::Broken if uniform(&mut self.random) < ESCAPES => base,
-            Arrivals::Broken => base.max(self.length),
-            _ => base.max(self.length * self.scenario.left(left)),
-        }
+        let wait = match self.scenario.arrivals {
+            Arrivals::Broken if uniform(&mut self.random) < ESCAPES => return base,
+            Arrivals::Broken => self.length,
+            _ => self.length * self.scenario.left(left),
+        };
+        self.longest_wait = self.longest_wait.max(wait);
+        base.max(wait)
     }
 }
 

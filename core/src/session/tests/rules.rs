@@ -1,0 +1,192 @@
+//! Single rules, asked directly.
+
+use std::time::Duration;
+
+use super::world::{MS, S, config};
+use crate::session::{ConfigError, MAX_IN_FLIGHT, Outcome, ProbeSession, SessionConfig, Wake};
+use crate::stamp::{ErrorEstimate, Reply, TlvTrouble};
+use crate::time::{Monotonic, Wall};
+use crate::timestamp_source::StampSource;
+
+const T1: [u8; 8] = [1; 8];
+
+fn at(nanos: u64) -> Monotonic {
+    Monotonic::from_nanos(nanos)
+}
+
+/// A reply of a reflector without telemetry, 1 us after the request came.
+fn reply(sender_seq: u32) -> Reply {
+    Reply {
+        reflector_seq: sender_seq,
+        t2: Wall::from_unix_nanos(5_000),
+        t3: Wall::from_unix_nanos(6_000),
+        reflector_error_estimate: ErrorEstimate::UNSYNCHRONIZED,
+        sender_seq,
+        sender_timestamp: T1,
+        ssid: 0,
+        sender_ttl: 255,
+        follow_up: None,
+        sources: None,
+        trouble: TlvTrouble::default(),
+    }
+}
+
+fn user(nanos: u64) -> (Wall, StampSource) {
+    (Wall::from_unix_nanos(nanos), StampSource::User)
+}
+
+/// One probe every millisecond, lost after 10 ms, stamped in user space.
+fn session(count: u64, first: u64) -> ProbeSession {
+    let config = config(Duration::from_millis(1), count, Duration::from_millis(10));
+    let config = SessionConfig { transmit_stamps: false, ..config };
+    ProbeSession::numbered_from(config, at(0), first).unwrap()
+}
+
+/// Sends the probe that is due at `now`, and returns its number.
+fn send(session: &mut ProbeSession, now: u64) -> u64 {
+    let Wake::Send(probe) = session.poll(at(now)) else { panic!("nothing is due at {now}") };
+    session.sent(probe, at(now), Wall::from_unix_nanos(S + now), T1);
+    probe.number
+}
+
+fn settled(session: &mut ProbeSession, now: u64) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    session.settle(at(now), |outcome| outcomes.push(outcome));
+    outcomes
+}
+
+#[test]
+fn replies_find_their_probes_across_the_wrap_of_the_sequence_number() {
+    let first = (1 << 32) - 2;
+    let mut session = session(4, first);
+    let numbers: Vec<u64> = (0..4).map(|slot| send(&mut session, slot * MS)).collect();
+    assert_eq!(numbers, [first, first + 1, 1 << 32, (1 << 32) + 1]);
+    for seq in [0, u32::MAX - 1, 1, u32::MAX] {
+        assert!(session.received(&reply(seq), at(4 * MS), user(S + 4 * MS)));
+    }
+    assert_eq!((session.account().received, session.account().reordered), (4, 2));
+    assert_eq!(settled(&mut session, 4 * MS).len(), 4);
+    assert_eq!(session.poll(at(4 * MS)), Wake::Done);
+}
+
+#[test]
+fn a_sequence_number_never_sent_is_unmatched() {
+    let mut session = session(4, 0);
+    assert!(!session.received(&reply(0), at(0), user(S)));
+    send(&mut session, 0);
+    for seq in [1, 1 << 31, u32::MAX] {
+        assert!(!session.received(&reply(seq), at(0), user(S)));
+    }
+    let foreign = Reply { sender_timestamp: [2; 8], ..reply(0) };
+    assert!(!session.received(&foreign, at(0), user(S)));
+    let errors = session.account().errors_by_reason();
+    assert_eq!((errors["unmatched_reply"], errors["foreign_reply"]), (4, 1));
+    assert_eq!(session.account().in_flight, 1);
+}
+
+#[test]
+fn a_probe_is_lost_when_the_sockets_were_read_dry_after_its_time_out() {
+    let mut session = session(1, 0);
+    send(&mut session, 0);
+    session.read_dry(at(10 * MS - 1));
+    assert_eq!(session.poll(at(500 * MS)), Wake::Wait(at(10 * MS)));
+    assert_eq!(session.account().lost, 0);
+    session.read_dry(at(10 * MS));
+    session.poll(at(500 * MS));
+    assert_eq!((session.account().lost, session.account().in_flight), (1, 0));
+    assert!(!session.received(&reply(0), at(500 * MS), user(S + 500 * MS)));
+    assert_eq!((session.account().lost, session.account().late_replies), (1, 1));
+    assert!(matches!(settled(&mut session, 500 * MS)[..], [Outcome::Lost { number: 0, .. }]));
+    assert_eq!(session.poll(at(500 * MS)), Wake::Done);
+}
+
+/// Of a reply that is read late the kernel's stamp says whether it came late.
+#[test]
+fn a_reply_read_late_is_judged_by_its_arrival() {
+    for (arrived, in_time) in [(10 * MS - 1, true), (10 * MS, false)] {
+        let mut session = session(1, 0);
+        send(&mut session, 0);
+        let t4 = (Wall::from_unix_nanos(S + arrived), StampSource::Kernel);
+        assert_eq!(session.received(&reply(0), at(30 * MS), t4), in_time);
+        let account = session.account();
+        assert_eq!((account.received, account.lost), (u64::from(in_time), u64::from(!in_time)));
+        assert_eq!(account.late_replies, account.lost);
+    }
+}
+
+/// The wall clock steps an hour ahead while a probe is out: its reply is read in time, so it came in time.
+#[test]
+fn a_clock_step_makes_no_reply_late() {
+    let mut session = session(1, 0);
+    send(&mut session, 0);
+    let t4 = (Wall::from_unix_nanos(3_600 * S), StampSource::Kernel);
+    assert!(session.received(&reply(0), at(MS), t4));
+    assert!(matches!(settled(&mut session, MS)[..], [Outcome::Reply(_)]));
+    assert_eq!(session.account().invalid_stamps, 1);
+}
+
+#[test]
+fn a_refused_probe_is_a_send_error_and_nothing_else() {
+    let mut session = session(2, 0);
+    let number = send(&mut session, 0);
+    session.refused(number, "no_buffer_space");
+    session.refused(number, "no_buffer_space");
+    assert!(!session.received(&reply(0), at(MS), user(S + MS)));
+    let account = session.account();
+    assert_eq!((account.send_errors, account.sent, account.in_flight), (1, 0, 0));
+    assert!(account.is_conserved());
+    assert_eq!(settled(&mut session, MS), []);
+}
+
+#[test]
+fn after_the_end_nothing_counts() {
+    let mut session = session(5, 0);
+    send(&mut session, 0);
+    send(&mut session, MS);
+    assert!(session.received(&reply(1), at(2 * MS), user(S + 2 * MS)));
+    session.stop();
+    assert_eq!(session.poll(at(2 * MS)), Wake::Done);
+    let outcomes = settled(&mut session, 2 * MS);
+    assert!(matches!(outcomes[..], [Outcome::Reply(sample)] if sample.number == 1));
+    assert!(!session.received(&reply(0), at(3 * MS), user(S + 3 * MS)));
+    let account = session.account();
+    assert_eq!((account.sent, account.received, account.in_flight), (2, 1, 1));
+    assert_eq!(settled(&mut session, 3 * MS), []);
+}
+
+#[test]
+fn a_finished_last_probe_ends_the_run_at_once() {
+    let mut session = session(1, 0);
+    let number = send(&mut session, 0);
+    session.refused(number, "no_buffer_space");
+    assert_eq!(session.poll(at(10)), Wake::Wait(at(10)), "there is something to settle");
+    settled(&mut session, 10);
+    assert_eq!(session.poll(at(10)), Wake::Done);
+}
+
+#[test]
+fn a_burst_is_settled_a_batch_at_a_time() {
+    let mut session = session(100, 0);
+    for _ in 0..11 {
+        let number = send(&mut session, 10 * MS);
+        session.refused(number, "no_buffer_space");
+    }
+    for slot in 11..100 {
+        let number = send(&mut session, slot * MS);
+        session.refused(number, "no_buffer_space");
+    }
+    let turns = std::iter::repeat_with(|| session.settle(at(100 * MS), |_| ()));
+    assert_eq!(turns.take_while(|&more| more).count(), 3);
+    assert_eq!(session.poll(at(100 * MS)), Wake::Done);
+}
+
+#[test]
+fn what_cannot_be_held_in_memory_is_refused_and_what_can_is_not() {
+    let fast = |count| config(Duration::from_nanos(1), count, Duration::from_secs(1));
+    let refused = ProbeSession::new(fast(u64::MAX), at(0)).unwrap_err();
+    assert_eq!(refused, ConfigError::TooManyInFlight(3_000_000_001 + 16 + 1024));
+    // However fast: a thousand probes are a thousand probes.
+    assert!(ProbeSession::new(fast(1_000), at(0)).is_ok());
+    let zero = config(Duration::ZERO, MAX_IN_FLIGHT as u64, Duration::from_secs(1));
+    assert!(ProbeSession::new(zero, at(0)).is_err());
+}
