@@ -101,8 +101,9 @@ enum Sockets {
 }
 
 impl Responder {
-    /// Opens the sockets.
+    /// Opens the sockets, and tries whether the responder thread can run where it should.
     pub fn open(config: ReflectConfig) -> Result<Self, ReflectError> {
+        try_cpu(config.cpu)?;
         let sockets = match config.transport {
             Transport::Udp => Sockets::Udp(datagrams::open(&config)?),
             Transport::Tcp => Sockets::Tcp(streams::open(&config)?),
@@ -142,4 +143,12 @@ impl Responder {
             }),
         }
     }
+}
+
+/// Pins a thread that ends at once, so that a CPU which cannot be had is told before anybody sends requests.
+fn try_cpu(cpu: Option<usize>) -> Result<(), ReflectError> {
+    thread::scope(|scope| match scope.spawn(|| datagrams::place(cpu)).join() {
+        Ok(placed) => placed,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }

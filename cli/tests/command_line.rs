@@ -236,6 +236,7 @@ fn a_reflector_that_cannot_listen_says_why() {
         let done = run(&[&["reflect"], args].concat());
         assert_eq!((done.code, done.stdout.as_str()), (Some(code), ""), "{args:?}");
         assert!(done.stderr.contains(part), "{args:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("listening on "), "{args:?}: {}", done.stderr);
         if code == 3 {
             let json = run(&[&["reflect", "--output", "json"], args].concat()).json();
             assert_eq!(faults(&schema("reflect-v1.json"), &json), Vec::<String>::new());
