@@ -40,8 +40,8 @@ const MOST_READS: u32 = 1 << 15;
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
 
-/// While a backlog is sent, stamps are taken when this many are due: well before the table of 1,024 is full.
-const MANY_STAMPS: u32 = 128;
+/// While a backlog is sent, stamps are taken when this many are due: those of one burst.
+const MANY_STAMPS: u32 = 16;
 
 /// How long a reply has precedence over the stamps of what was sent: longer than one on the same host takes.
 const REPLY_FIRST: Duration = Duration::from_micros(8);
@@ -263,12 +263,12 @@ impl<'a> ProbeThread<'a> {
     fn conclude(&mut self, flow: usize) {
         let Self { session, flows, errors, mtu, .. } = self;
         let mut on = |event: FlowEvent<'_>| report(session, mtu, &event);
-        flows[flow].conclude(errors, &mut on);
+        let packets = flows[flow].conclude(errors, &mut on);
         let many = flows[flow].stamps_due() >= MANY_STAMPS;
         if many || (self.mode == WaitMode::Sleep && flows[flow].awaits_stamps()) {
             flows[flow].drain_errors(errors, &mut on);
         }
-        self.sent_at = self.watch.now();
+        self.sent_at = self.watch.sent(packets);
     }
 
     /// Sleeps or spins until `until` or until a packet came, and takes what came.
@@ -362,18 +362,13 @@ impl<'a> ProbeThread<'a> {
     fn take_packets(&mut self, flow: usize) -> bool {
         let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
         flows[flow].receive(receive, errors, |event| match event {
-            FlowEvent::Packet { bytes, stamp } => {
-                // Wall clock first: app RTT then ends after t4, whichever clock took it.
-                let t4 = flow::arrival(stamp);
-                let at = clock::monotonic();
-                match template.parse_reply(bytes) {
-                    Ok(reply) => {
-                        trouble(session, telemetry_unknown, &reply);
-                        session.received(&reply, at, t4);
-                    }
-                    Err(e) => session.error(reply_reason(e), 1),
+            FlowEvent::Packet { bytes, stamp, read_at } => match template.parse_reply(bytes) {
+                Ok(reply) => {
+                    trouble(session, telemetry_unknown, &reply);
+                    session.received(&reply, read_at.monotonic, read_at.arrival(stamp));
                 }
-            }
+                Err(e) => session.error(reply_reason(e), 1),
+            },
             other => report(session, mtu, &other),
         })
     }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use railgauge_core::time::Monotonic;
 use railgauge_fabric::{clock, thread};
 
-/// A stretch between two readings of the clock in the loop, with at most one system call in it, that took longer than
-/// this is a gap: the calls take 0.2 to 5 us, so ten times that means the thread was not running, or the kernel was
-/// doing something else in its place.
-pub const GAP_THRESHOLD: Duration = Duration::from_micros(50);
+/// A stretch between two readings of the clock in the loop, with at most one system call for one packet in it, that took
+/// longer than this is a gap: the calls take 0.2 to 5 us, so the thread was not running for most of it, or the kernel was
+/// doing something else in its place. Half the lateness of a late start when spinning, since two gaps may add up to one.
+const GAP_THRESHOLD: Duration = Duration::from_micros(25);
+
+/// What handing over one packet and taking its stamp may take: twice what was measured on a virtual machine.
+const PER_PACKET: Duration = Duration::from_micros(8);
 
 /// In sleep mode a wake-up this much late is a gap; earlier ones are the scheduler's ordinary work.
 const OVERSLEPT: Duration = Duration::from_millis(1);
@@ -67,6 +70,14 @@ impl ThreadWatch {
     pub fn now(&mut self) -> Monotonic {
         let now = clock::monotonic();
         self.reading(now, GAP_THRESHOLD, self.last);
+        now
+    }
+
+    /// As [`now`](Self::now), after so many packets were sent with one call.
+    pub fn sent(&mut self, packets: usize) -> Monotonic {
+        let now = clock::monotonic();
+        let packets = u32::try_from(packets).unwrap_or(u32::MAX);
+        self.reading(now, GAP_THRESHOLD + PER_PACKET.saturating_mul(packets), self.last);
         now
     }
 
