@@ -5,6 +5,8 @@
 
 mod flow;
 pub mod recording;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -339,6 +341,9 @@ impl<'a> ProbeThread<'a> {
             }
             if ready.readable {
                 dry &= self.take_packets(flow);
+            }
+            if self.flows[flow].is_lost() {
+                self.waiter.forget(flow);
             }
         }
         self.was_read(now, dry);
