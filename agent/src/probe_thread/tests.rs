@@ -48,3 +48,16 @@ fn a_lost_connection_is_not_waited_on() {
     // The schedule lasts 600 ms, all of which a thread that spins on the dead socket would use; sleeping takes some 10 ms.
     assert!(end.findings.cpu_ns < 200_000_000, "{} ns of CPU time", end.findings.cpu_ns);
 }
+
+#[test]
+fn a_target_is_hopeless_when_it_refuses_or_nothing_gets_out() {
+    let counted = |reason| BTreeMap::from([(reason, 10)]);
+    assert!(is_hopeless(10, 0, &counted("port_unreachable")));
+    assert!(!is_hopeless(10, 1, &counted("port_unreachable")));
+    for refused in REFUSED_BY_THIS_HOST {
+        assert!(is_hopeless(0, 0, &counted(refused)), "{refused}");
+        assert!(!is_hopeless(1, 0, &counted(refused)), "{refused}: some got out");
+    }
+    assert!(!is_hopeless(0, 0, &counted("send_queue_full")));
+    assert!(!is_hopeless(10, 0, &BTreeMap::new()));
+}
