@@ -5,8 +5,11 @@
 
 mod flow;
 pub mod recording;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -51,6 +54,14 @@ const ONE_LOOK: Duration = Duration::from_nanos(500);
 
 /// With fewer warm-up probes than this, silence and refusals say too little to give up on the target.
 const ENOUGH_TO_GIVE_UP: u64 = 10;
+
+/// What says that a target which answered nothing will not answer later.
+const REFUSED_BY_THE_PATH: [&str; 4] =
+    ["port_unreachable", "host_unreachable", "network_unreachable", "packet_too_big"];
+
+/// What says so where not one probe was taken. Where some were, these pass: a queue that was full, a rule that limits a rate.
+const REFUSED_BY_THIS_HOST: [&str; 4] =
+    ["not_permitted", "interface_down", "no_buffer_space", "invalid_argument"];
 
 /// What a run needs.
 pub struct ProbeRun {
@@ -98,7 +109,8 @@ pub struct ProbeEnd {
     pub first_counted_slot: Monotonic,
     /// The wall clock at that slot.
     pub started_at: Wall,
-    /// Whether the run ended itself, because every probe of the warm-up was refused or unanswered and one was refused.
+    /// Whether the run ended itself, because no probe of the warm-up was answered and some were refused on their way, or all
+    /// by this host.
     pub gave_up: bool,
     /// Whether the reflector does not know our telemetry TLVs.
     pub telemetry_unknown: bool,
@@ -340,6 +352,9 @@ impl<'a> ProbeThread<'a> {
             if ready.readable {
                 dry &= self.take_packets(flow);
             }
+            if self.flows[flow].is_lost() {
+                self.waiter.forget(flow);
+            }
         }
         self.was_read(now, dry);
     }
@@ -396,11 +411,10 @@ impl<'a> ProbeThread<'a> {
         }
         self.warm = true;
         self.watch.restart();
-        let silent = self.flows.iter().all(|flow| flow.counts.1 == 0);
-        let refusals =
-            ["port_unreachable", "host_unreachable", "network_unreachable", "packet_too_big"];
-        let refused = refusals.iter().any(|r| account.errors_by_reason().contains_key(r));
-        if silent && refused && account.warmup_discarded >= ENOUGH_TO_GIVE_UP {
+        let sum = |of: fn(&Flow) -> u64| self.flows.iter().map(of).sum();
+        let (sent, received) = (sum(|flow| flow.counts.0), sum(|flow| flow.counts.1));
+        let tried = account.warmup_discarded >= ENOUGH_TO_GIVE_UP;
+        if tried && is_hopeless(sent, received, account.errors_by_reason()) {
             self.gave_up = true;
             self.session.stop();
         }
@@ -436,6 +450,12 @@ impl FlowEnd {
             receive_buffer_bytes: socket.map(|s| s.receive_buffer_bytes()),
         }
     }
+}
+
+/// Whether a target that answered nothing will not answer later either: the path refused probes, or this host let none out.
+fn is_hopeless(sent: u64, received: u64, errors: &BTreeMap<&'static str, u64>) -> bool {
+    let any = |reasons: &[&str]| reasons.iter().any(|&reason| errors.contains_key(reason));
+    received == 0 && (any(&REFUSED_BY_THE_PATH) || (sent == 0 && any(&REFUSED_BY_THIS_HOST)))
 }
 
 /// Tells the session what a flow reports.

@@ -161,6 +161,11 @@ impl Flow {
         self.stamps_due > 0
     }
 
+    /// Whether nothing can come any more.
+    pub const fn is_lost(&self) -> bool {
+        matches!(self.link, Link::Tcp { failed: true, .. })
+    }
+
     /// Sends what was handed over; [`conclude`](Self::conclude) says what became of it. Nothing but the system call, as
     /// the time until it counts.
     pub fn transmit(&mut self) {

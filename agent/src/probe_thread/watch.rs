@@ -129,9 +129,10 @@ impl ThreadWatch {
         *self = Self { cpu: self.cpu, ..Self::begin() };
     }
 
-    /// What was found since the beginning.
-    pub fn findings(&self) -> ThreadFindings {
-        let mut findings = self.findings.clone();
+    /// What was found since the beginning, up to now: the clock is looked at once more, as the last window ends with the run.
+    pub fn findings(mut self) -> ThreadFindings {
+        self.look_at_clock();
+        let mut findings = self.findings;
         if let Ok(usage) = thread::usage() {
             let before = self.usage_at_start;
             findings.cpu_ns = usage.cpu_ns.saturating_sub(before.cpu_ns);
@@ -140,5 +141,20 @@ impl ThreadWatch {
                 .saturating_sub(before.involuntary_context_switches);
         }
         findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_after_the_last_look_is_found_at_the_end() {
+        let mut watch = ThreadWatch::begin();
+        watch.look_at_clock();
+        watch.wall_offset -= 5_000_000_000;
+        let steps = watch.findings().clock_steps_ns;
+        assert_eq!(steps.len(), 1);
+        assert!(steps[0].abs_diff(5_000_000_000) < 1_000_000_000, "{steps:?}");
     }
 }
