@@ -35,6 +35,9 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// Datagrams read with one call.
 const RECEIVE_BATCH: usize = 32;
 
+/// Replies to probes this far apart come one by one, and each wake-up finds one: a call for more would look in vain.
+const SPREAD: Duration = Duration::from_micros(200);
+
 /// Reads in a row that found something before the sockets pass for read dry all the same: a flood of packets that are no
 /// replies must not keep losses from being seen. One packet each when spinning, so some 30,000: more than can be
 /// outstanding on a schedule that this thread keeps up with.
@@ -171,7 +174,9 @@ impl<'a> ProbeThread<'a> {
         let flow_count = u16::try_from(flows.len()).unwrap_or(u16::MAX);
         let kept = usize::try_from(run.session.count).unwrap_or(usize::MAX);
         let outcomes = run.keep_outcomes.then(|| Vec::with_capacity(kept));
-        let receive = ReceiveBatch::new(run.mode.batch(RECEIVE_BATCH), length.max(2048));
+        let spread = run.session.interval >= SPREAD;
+        let batch = if spread { 1 } else { run.mode.batch(RECEIVE_BATCH) };
+        let receive = ReceiveBatch::new(batch, length.max(2048));
         let config = SessionConfig { transmit_stamps, flows: flow_count, ..run.session };
         let start = clock::monotonic();
         let session = ProbeSession::new(config, start)?;

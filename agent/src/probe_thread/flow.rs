@@ -232,7 +232,8 @@ impl Flow {
     pub fn drain_errors(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
         let Link::Udp { socket, .. } = &self.link else { return };
         let (table, due) = (&self.probe_of_stamp, &mut self.stamps_due);
-        let drained = errors.drain(socket, |entry| match entry {
+        let one_is_due = *due == 1;
+        let sink = |entry| match entry {
             QueuedError::Transmitted { number, stamp, source } => {
                 *due = due.saturating_sub(1);
                 let (key, probe) = table[number as usize % NUMBERS];
@@ -246,7 +247,9 @@ impl Flow {
                     on(FlowEvent::TooBig { mtu });
                 }
             }
-        });
+        };
+        let drained =
+            if one_is_due { errors.take_one(socket, sink) } else { errors.drain(socket, sink) };
         if drained.is_err() {
             on(FlowEvent::Error { reason: "error_queue_unreadable", count: 1 });
         }
