@@ -19,6 +19,7 @@ use railgauge_core::session::{
 };
 use railgauge_core::stamp::{Reply, ReplyError, RequestTemplate, TimestampFormat};
 use railgauge_core::time::{Monotonic, Wall};
+use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::clock;
 use railgauge_fabric::socket::{ErrorQueue, ReceiveBatch, Waiter};
 
@@ -125,8 +126,8 @@ pub struct FlowEnd {
     pub packets_sent: u64,
     /// Packets received, warm-up included.
     pub packets_received: u64,
-    /// Whether the kernel stamped, or why not.
-    pub kernel_stamps: Result<(), String>,
+    /// Who stamped, `Hardware` or `Kernel`, or why nobody did.
+    pub stamps: Result<StampSource, String>,
     /// The receive buffer granted, in bytes; `None` for a stream.
     pub receive_buffer_bytes: Option<usize>,
 }
@@ -166,7 +167,7 @@ impl<'a> ProbeThread<'a> {
         let length = run.template.len();
         let open = |options: &FlowOptions| Flow::open(options, length);
         let flows: Vec<Flow> = run.flows.iter().map(open).collect::<Result<_, _>>()?;
-        let stamped = |flow: &Flow| flow.socket().is_some_and(|s| s.kernel_stamps().is_ok());
+        let stamped = |flow: &Flow| flow.socket().is_some_and(|s| s.stamps().is_ok());
         let transmit_stamps = flows.iter().all(stamped);
         let flow_count = u16::try_from(flows.len()).unwrap_or(u16::MAX);
         let kept = usize::try_from(run.session.count).unwrap_or(usize::MAX);
@@ -450,8 +451,7 @@ impl FlowEnd {
             source_port: flow.source_port(),
             packets_sent: flow.counts.0,
             packets_received: flow.counts.1,
-            kernel_stamps: socket
-                .map_or_else(no_stamps, |s| s.kernel_stamps().map_err(ToOwned::to_owned)),
+            stamps: socket.map_or_else(no_stamps, |s| s.stamps().map_err(ToOwned::to_owned)),
             receive_buffer_bytes: socket.map(|s| s.receive_buffer_bytes()),
         }
     }

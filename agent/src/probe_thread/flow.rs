@@ -186,7 +186,7 @@ impl Flow {
     /// Keeps the numbers of what [`transmit`](Self::transmit) sent, and reports what was refused.
     pub fn conclude(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
         let Some(sent) = self.sent.take() else { return };
-        let stamped = self.socket().is_some_and(|s| s.kernel_stamps().is_ok()) && !sent.retried;
+        let stamped = self.socket().is_some_and(|s| s.stamps().is_ok()) && !sent.retried;
         for &number in &self.handed[..sent.taken] {
             let at = self.next_stamp as usize % NUMBERS;
             self.probe_of_stamp[at] = (self.next_stamp, number);
@@ -210,7 +210,7 @@ impl Flow {
     fn after_refusal(&mut self, errors: &mut ErrorQueue, on: &mut impl FnMut(FlowEvent<'_>)) {
         self.drain_errors(errors, &mut *on);
         let Link::Udp { socket, .. } = &self.link else { return };
-        if socket.kernel_stamps().is_err() {
+        if socket.stamps().is_err() {
             return;
         }
         if socket.restart_transmit_numbering().is_err() {

@@ -32,22 +32,16 @@ const TTL: u8 = 255;
 pub fn open(config: &ReflectConfig) -> Result<Vec<UdpSocket>, ReflectError> {
     let open = |&local| {
         let receive_buffer_bytes = RECEIVE_BUFFER;
-        let options = UdpOptions {
-            local,
-            peer: None,
-            dscp: 0,
-            ttl: TTL,
-            receive_buffer_bytes,
-            kernel_stamps: true,
-        };
+        let options =
+            UdpOptions { local, peer: None, dscp: 0, ttl: TTL, receive_buffer_bytes, stamps: true };
         UdpSocket::open(&options)
     };
     Ok(config.listen.iter().map(open).collect::<Result<_, _>>()?)
 }
 
 pub fn listening(socket: &UdpSocket) -> Listening {
-    let kernel_stamps = socket.kernel_stamps().map_err(ToOwned::to_owned);
-    Listening { local: socket.local_addr(), kernel_stamps }
+    let stamps = socket.stamps().map_err(ToOwned::to_owned);
+    Listening { local: socket.local_addr(), stamps }
 }
 
 /// Pins the calling thread where asked to.
@@ -147,8 +141,7 @@ impl Answering {
         self.count_drops(datagram, trouble);
         let Some(from) = datagram.from else { return };
         let (t2, t2_source) = datagram.stamp.unwrap_or_else(|| (clock::wall(), StampSource::User));
-        let stamped = self.socket.kernel_stamps().is_ok();
-        let t3_source = if stamped { StampSource::Kernel } else { StampSource::User };
+        let t3_source = self.socket.stamps().unwrap_or(StampSource::User);
         let rx = Received { t2, t2_source, t3_source, ttl: datagram.ttl };
         let now = clock::monotonic();
         // Why a request gets no reply is counted by the rules.
@@ -180,7 +173,7 @@ impl Answering {
 
     /// A reply left: its stamp will have the next number.
     fn left(&mut self, token: Option<TransmitToken>) {
-        if self.socket.kernel_stamps().is_err() {
+        if self.socket.stamps().is_err() {
             return;
         }
         let at = self.next_stamp as usize % TOKENS;
@@ -197,8 +190,7 @@ impl Answering {
         trouble: &mut BTreeMap<&'static str, u64>,
     ) {
         self.take_departures(errors, reflector, trouble);
-        if self.socket.kernel_stamps().is_ok() && self.socket.restart_transmit_numbering().is_err()
-        {
+        if self.socket.stamps().is_ok() && self.socket.restart_transmit_numbering().is_err() {
             *trouble.entry("stamp_numbering_lost").or_default() += 1;
         }
         self.tokens.fill(None);

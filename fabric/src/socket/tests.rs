@@ -8,14 +8,7 @@ use crate::clock;
 
 fn options(local: &str) -> UdpOptions {
     let local: SocketAddr = local.parse().unwrap();
-    UdpOptions {
-        local,
-        peer: None,
-        dscp: 0,
-        ttl: 64,
-        receive_buffer_bytes: 1 << 20,
-        kernel_stamps: true,
-    }
+    UdpOptions { local, peer: None, dscp: 0, ttl: 64, receive_buffer_bytes: 1 << 20, stamps: true }
 }
 
 /// Waits for the event itself, bounded by two seconds.
@@ -29,6 +22,10 @@ fn exchange(any: &str) {
     let responder = UdpSocket::open(&options(any)).unwrap();
     let peer = Some(responder.local_addr());
     let prober = UdpSocket::open(&UdpOptions { peer, ttl: 77, dscp: 46, ..options(any) }).unwrap();
+    assert_eq!(
+        (prober.stamps(), responder.stamps()),
+        (Ok(StampSource::Kernel), Ok(StampSource::Kernel))
+    );
     prober.send(&[7; 100]).unwrap();
 
     let mut batch = ReceiveBatch::new(4, 64);
