@@ -64,6 +64,11 @@ const REFUSED_BY_THE_PATH: [&str; 4] =
 const REFUSED_BY_THIS_HOST: [&str; 4] =
     ["not_permitted", "interface_down", "no_buffer_space", "invalid_argument"];
 
+/// Replies after which stamps of departures that never came are waited for no more; fewer at the end of the warm-up. The
+/// kernel's precede the reply; a NIC's may come some milliseconds after it, and the kernel's then take their place.
+const ENOUGH_TO_MISS_STAMPS: usize = 64;
+const ENOUGH_AT_END_OF_WARM_UP: usize = 10;
+
 /// What a run needs.
 pub struct ProbeRun {
     /// Schedule and account.
@@ -246,6 +251,7 @@ impl<'a> ProbeThread<'a> {
     /// Writes the packet, and sends it at once unless a backlog makes a burst of it.
     fn hand_over(&mut self, probe: Probe, now: Monotonic) {
         let flow = &mut self.flows[usize::from(probe.flow)];
+        let stamped = flow.is_stamped();
         let packet = flow.next_packet(probe.number);
         #[expect(clippy::cast_possible_truncation, reason = "numbers wrap (RFC 8762 section 4.2)")]
         let sequence = probe.number as u32;
@@ -257,6 +263,9 @@ impl<'a> ProbeThread<'a> {
         }
         // Bookkeeping comes after the system call: its cache misses are not the path's latency.
         self.session.sent(probe, now, t1, self.format.encode(t1));
+        if !stamped {
+            self.session.transmitted(probe.number, t1, StampSource::User);
+        }
         if !gather {
             self.conclude(usize::from(probe.flow));
         }
@@ -376,6 +385,25 @@ impl<'a> ProbeThread<'a> {
 
     /// Returns whether there was nothing to read.
     fn take_packets(&mut self, flow: usize) -> bool {
+        let dry = self.read_packets(flow);
+        if !dry {
+            self.doubt_stamps(flow, ENOUGH_TO_MISS_STAMPS);
+        }
+        dry
+    }
+
+    /// Where so many replies came and no stamp of a departure did, the next best ones are taken.
+    fn doubt_stamps(&mut self, flow: usize, replies: usize) {
+        if self.flows[flow].lacks_stamps(replies) {
+            // They may be there, unread.
+            self.take_errors(flow);
+            if self.flows[flow].lacks_stamps(replies) {
+                self.flows[flow].give_up_stamps();
+            }
+        }
+    }
+
+    fn read_packets(&mut self, flow: usize) -> bool {
         let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
         flows[flow].receive(receive, errors, |event| match event {
             FlowEvent::Packet { bytes, stamp } => {
@@ -417,6 +445,8 @@ impl<'a> ProbeThread<'a> {
         }
         self.warm = true;
         self.watch.restart();
+        (0..self.flows.len()).for_each(|flow| self.doubt_stamps(flow, ENOUGH_AT_END_OF_WARM_UP));
+        let account = self.session.account();
         let sum = |of: fn(&Flow) -> u64| self.flows.iter().map(of).sum();
         let (sent, received) = (sum(|flow| flow.counts.0), sum(|flow| flow.counts.1));
         let tried = account.warmup_discarded >= ENOUGH_TO_GIVE_UP;

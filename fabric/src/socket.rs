@@ -52,7 +52,8 @@ impl UdpSocket {
         self.receive_buffer_bytes
     }
 
-    /// Who stamps here, `Hardware` or `Kernel`, or why nobody does. A datagram without a stamp of that kind has none.
+    /// Who stamps departures and arrivals here, `Hardware` or `Kernel`, or why nobody does. A packet that this one did not
+    /// stamp has no stamp.
     pub fn stamps(&self) -> Result<StampSource, &str> {
         self.stamps.as_ref().copied().map_err(String::as_str)
     }

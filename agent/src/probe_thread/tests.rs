@@ -1,9 +1,14 @@
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::sync::mpsc;
 
+use nix::sys::socket::{TimestampingFlag, setsockopt, sockopt};
 use railgauge_core::stamp::{ErrorEstimate, SenderConfig};
+use railgauge_fabric::socket::UdpOptions;
 
 use super::*;
+use crate::ping::Transport;
+use crate::reflect::{ReflectConfig, Responder};
 
 fn run(flow: FlowOptions, count: u64, mode: WaitMode) -> ProbeRun {
     let template = RequestTemplate::new(SenderConfig {
@@ -60,4 +65,78 @@ fn a_target_is_hopeless_when_it_refuses_or_nothing_gets_out() {
     }
     assert!(!is_hopeless(0, 0, &counted("send_queue_full")));
     assert!(!is_hopeless(10, 0, &BTreeMap::new()));
+}
+
+/// Stands in for a driver that takes no software stamps: the kernel is told not to ask for any.
+fn without_departure_stamps(socket: &impl AsFd) {
+    let arrivals = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+    setsockopt(&socket.as_fd(), sockopt::Timestamping, &TimestampingFlag::empty()).unwrap();
+    setsockopt(&socket.as_fd(), sockopt::Timestamping, &arrivals).unwrap();
+}
+
+fn udp(peer: SocketAddr) -> FlowOptions {
+    FlowOptions::Udp(UdpOptions {
+        local: "127.0.0.1:0".parse().unwrap(),
+        peer: Some(peer),
+        dscp: 0,
+        ttl: 64,
+        receive_buffer_bytes: 1 << 20,
+        stamps: true,
+    })
+}
+
+fn t1_sources(end: &ProbeEnd) -> Vec<StampSource> {
+    let source = |outcome: &Outcome| match outcome {
+        Outcome::Reply(sample) => Some(sample.source.t1),
+        Outcome::Lost { .. } => None,
+    };
+    end.outcomes.iter().filter_map(source).collect()
+}
+
+fn measure_without_departure_stamps(warmup: u64, mode: WaitMode) -> ProbeEnd {
+    let responder = Responder::open(ReflectConfig {
+        transport: Transport::Udp,
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        mode: WaitMode::Sleep,
+        cpu: None,
+        max_rate: None,
+        keys: Vec::new(),
+    });
+    let responder = responder.unwrap();
+    let peer = responder.listening()[0].local;
+    let (stop, stop_responder) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (windows, _kept) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| responder.run(&stop_responder));
+        let mut run = run(udp(peer), 150, mode);
+        run.session.warmup = warmup;
+        let thread = ProbeThread::open(run, windows, &stop).unwrap();
+        without_departure_stamps(&thread.flows[0].fd());
+        let end = thread.run();
+        stop_responder.store(true, Ordering::Relaxed);
+        end
+    })
+}
+
+#[test]
+fn without_departure_stamps_a_warm_up_is_enough_to_take_user_space_ones() {
+    for mode in [WaitMode::Sleep, WaitMode::BusyPoll] {
+        let end = measure_without_departure_stamps(30, mode);
+        assert!(end.flows[0].stamps.as_ref().is_err_and(|why| why.contains("departures alone")));
+        let sources = t1_sources(&end);
+        let user = sources.iter().filter(|&&source| source == StampSource::User).count();
+        // The first probe that counts has left when the warm-up ends.
+        assert!(user >= 140 && user + 2 >= sources.len(), "{user} of {}", sources.len());
+        let missing = end.account.errors_by_reason().get("transmit_stamp_missing");
+        assert!(missing.is_none_or(|&count| count <= 2), "{missing:?}");
+    }
+}
+
+#[test]
+fn without_a_warm_up_enough_replies_tell_that_stamps_do_not_come() {
+    let end = measure_without_departure_stamps(0, WaitMode::Sleep);
+    let sources = t1_sources(&end);
+    let user = sources.iter().filter(|&&source| source == StampSource::User).count();
+    assert!((40..=86).contains(&user), "{user} of {}", sources.len());
 }

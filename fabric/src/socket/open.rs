@@ -108,11 +108,30 @@ impl UdpSocket {
         Ok(Self { socket, local, receive_buffer_bytes, stamps })
     }
 
+    /// Asks for the next best stamps, as those of departures do not come: for the kernel's after the NIC's, then for those of
+    /// arrivals alone. What is on its way is stamped no more, and the numbering of departures begins anew at 0.
+    pub fn give_up_departure_stamps(&mut self) -> io::Result<()> {
+        let none = "departures alone, as the network driver stamps none";
+        let (stamps, flags) = match self.stamps {
+            Ok(StampSource::Hardware) => {
+                (Ok(StampSource::Kernel), departures_and_arrivals(StampSource::Kernel))
+            }
+            Ok(_) => (Err(none.to_owned()), ARRIVALS),
+            Err(_) => return Ok(()),
+        };
+        self.stamps = stamps;
+        self.ask_anew(flags)
+    }
+
     /// Begins the numbering of departure stamps anew at 0. After a refused send it is unknown whether the kernel counted
     /// it; what the error queue still holds must be drained first.
     pub fn restart_transmit_numbering(&self) -> io::Result<()> {
-        set_int(self.raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 0)?;
-        set_timestamping(self.raw_fd(), self.stamps().map_or(0, departures_and_arrivals))
+        self.ask_anew(self.stamps().map_or(0, departures_and_arrivals))
+    }
+
+    fn ask_anew(&self, flags: u32) -> io::Result<()> {
+        set_timestamping(self.raw_fd(), 0)?;
+        set_timestamping(self.raw_fd(), flags)
     }
 }
 
@@ -191,6 +210,9 @@ fn choose_stamps(fd: RawFd, hardware: bool) -> Result<StampSource, String> {
     asked.or_else(|_| ask(StampSource::Kernel)).map_err(|e| format!("SO_TIMESTAMPING refused: {e}"))
 }
 
+/// The kernel's stamps of what arrives.
+const ARRIVALS: u32 = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+
 /// Stamps on arrival and departure by one clock, never by both: what the NIC missed is not stamped by the kernel instead.
 /// Departures are numbered, and come without a copy of their payload.
 const fn departures_and_arrivals(source: StampSource) -> u32 {
@@ -200,11 +222,7 @@ const fn departures_and_arrivals(source: StampSource) -> u32 {
                 | libc::SOF_TIMESTAMPING_RX_HARDWARE
                 | libc::SOF_TIMESTAMPING_RAW_HARDWARE
         }
-        _ => {
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE
-                | libc::SOF_TIMESTAMPING_RX_SOFTWARE
-                | libc::SOF_TIMESTAMPING_SOFTWARE
-        }
+        _ => libc::SOF_TIMESTAMPING_TX_SOFTWARE | ARRIVALS,
     };
     by | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY
 }

@@ -134,6 +134,21 @@ fn a_closed_port_is_reported_by_name() {
 }
 
 #[test]
+fn without_departure_stamps_arrivals_are_stamped_still() {
+    let mut socket = UdpSocket::open(&options("127.0.0.1:0")).unwrap();
+    socket.give_up_departure_stamps().unwrap();
+    assert!(socket.stamps().unwrap_err().contains("departures alone"));
+    let to = socket.local_addr();
+    socket.reply(&[0; 44], &ReplyRoute { to, local: None, tos: None }).unwrap();
+    let mut batch = ReceiveBatch::new(1, 64);
+    assert_eq!(receive(&socket, &mut batch), 1);
+    let stamp = batch.iter().next().unwrap().stamp;
+    assert_eq!(stamp.map(|(_, source)| source), Some(StampSource::Kernel));
+    let sink = |entry| panic!("{entry:?}");
+    assert_eq!(ErrorQueue::default().drain(&socket, sink).unwrap(), 0);
+}
+
+#[test]
 fn a_forgotten_socket_ends_no_wait() {
     let responder = UdpSocket::open(&options("127.0.0.1:0")).unwrap();
     let peer = Some(responder.local_addr());
