@@ -53,6 +53,8 @@ pub struct Recording {
     index: u64,
     app_rtt: Recorder,
     splits: Vec<Split>,
+    /// Which of them the latest sample went to.
+    latest: usize,
     flows: Vec<Recorder>,
     /// Losses from before the first split, which belong to its network RTT.
     losses_to_place: u64,
@@ -70,6 +72,7 @@ impl Recording {
             index: 0,
             app_rtt: Recorder::new(),
             splits: Vec::with_capacity(SOURCES),
+            latest: 0,
             flows: (0..flows).map(|_| Recorder::new()).collect(),
             losses_to_place: 0,
             unrecorded: 0,
@@ -114,6 +117,7 @@ impl Recording {
             self.unrecorded += 1;
             return;
         };
+        self.latest = at;
         let split = &mut self.splits[at];
         split.network_rtt.record(parts.network_rtt);
         split.prober_delay.record(parts.prober_delay);
@@ -137,14 +141,15 @@ impl Recording {
         Some(self.splits.len() - 1)
     }
 
-    /// A lost probe has no stamps: it is censored in app RTT, and in the network RTT of the first sources seen, since
-    /// nothing acquits the network of it.
+    /// A lost probe has no stamps: it is censored in app RTT, and, since nothing acquits the network of it, in the network
+    /// RTT of the sources of the sample before it, which are those that its own reply would most likely have had. So each
+    /// series bears the losses of its own time, and a source that was seen once does not draw those of the whole run.
     fn record_loss(&mut self, flow: u16) {
         self.app_rtt.record_censored();
         if let Some(flow) = self.flows.get_mut(usize::from(flow)) {
             flow.record_censored();
         }
-        match self.splits.first_mut() {
+        match self.splits.get_mut(self.latest) {
             Some(split) => split.network_rtt.record_censored(),
             None => self.losses_to_place += 1,
         }
@@ -167,5 +172,39 @@ impl Recording {
             split: self.splits.iter_mut().map(split).collect(),
             flows: self.flows.iter_mut().map(Recorder::drain).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use railgauge_core::timestamp_source::StampSource;
+
+    use super::*;
+
+    fn reply(t3: StampSource) -> Outcome {
+        let kernel = StampSource::Kernel;
+        let source = TimestampSource { t1: kernel, t2: kernel, t3, t4: kernel };
+        let parts = Parts { network_rtt: 10, prober_delay: 2, responder_delay: 3 };
+        let slot = Monotonic::from_nanos(0);
+        let sample = Sample { number: 0, slot, flow: 0, app_rtt: 15, parts: Ok(parts), source };
+        Outcome::Reply(sample)
+    }
+
+    #[test]
+    fn a_loss_goes_with_the_sources_of_the_sample_before_it() {
+        let start = Monotonic::from_nanos(0);
+        let mut recording = Recording::new(start, Wall::from_unix_nanos(1), 1);
+        let lost = Outcome::Lost { number: 0, slot: start, flow: 0 };
+        let (kernel, user) = (reply(StampSource::Kernel), reply(StampSource::User));
+        for outcome in [lost, kernel, lost, user, lost, lost, kernel, user, lost] {
+            recording.record(&outcome, |_| panic!("all in one window"));
+        }
+        let window = recording.drain();
+        let counted = window.split.iter().map(|(source, split)| {
+            (source.t3, split.network_rtt.replies(), split.network_rtt.censored())
+        });
+        let counted: Vec<_> = counted.collect();
+        assert_eq!(counted, [(StampSource::Kernel, 2, 2), (StampSource::User, 2, 3)]);
+        assert_eq!(window.app_rtt.censored(), 5);
     }
 }
