@@ -1,4 +1,4 @@
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 
@@ -152,4 +152,45 @@ fn the_end_of_the_warm_up_needs_fewer_replies_to_tell() {
     let told =
         || measure_without_departure_stamps(40, 20, WaitMode::Sleep).flows[0].stamps.is_err();
     assert!((0..5).any(|_| told()));
+}
+
+/// A reflector of base packets that loses one in twenty, until nothing has come for a second.
+fn lossy_reflector(socket: UdpSocket) {
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut request = [0; 128];
+    for number in 1_u32.. {
+        let Ok((_, from)) = socket.recv_from(&mut request) else { return };
+        if number.is_multiple_of(20) {
+            continue;
+        }
+        // Sequence Number, Timestamp, Error Estimate; the sender's own after them; t2 and t3 are t1.
+        let mut reply = [0; 44];
+        reply[..14].copy_from_slice(&request[..14]);
+        reply[16..24].copy_from_slice(&request[4..12]);
+        reply[24..38].copy_from_slice(&request[..14]);
+        socket.send_to(&reply, from).unwrap();
+    }
+}
+
+#[test]
+fn replies_are_read_while_losses_wait_for_a_dry_read() {
+    let reflector = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let flow = FlowOptions::Udp(UdpOptions {
+        local: "127.0.0.1:0".parse().unwrap(),
+        peer: Some(reflector.local_addr().unwrap()),
+        dscp: 0,
+        ttl: 64,
+        receive_buffer_bytes: 1 << 20,
+        stamps: true,
+    });
+    let reflector = std::thread::spawn(|| lossy_reflector(reflector));
+    let mut run = run(flow, 40_000, WaitMode::BusyPoll);
+    run.session.interval = Duration::from_micros(50);
+    let (windows, _kept) = mpsc::channel();
+    let stop = AtomicBool::new(false);
+    let account = ProbeThread::open(run, windows, &stop).unwrap().run().account;
+    assert!(account.lost >= account.sent / 25, "{account:?}");
+    // Read once a millisecond, one in four would be; the rest overflows the receive buffer or comes too late.
+    assert!(account.received > account.sent / 2, "{account:?}");
+    reflector.join().unwrap();
 }
