@@ -125,6 +125,22 @@ fn dependence_between_neighbours_widens_the_interval() {
     assert!(clustered.2 >= 900_000 && spread.2 < 11_000, "{clustered:?} {spread:?}");
 }
 
+/// Where ties hold the quantile, blocks may agree on the share at or under them and differ on the share below.
+#[test]
+fn blocks_that_differ_below_a_tied_quantile_widen_the_interval() {
+    let sample = |i: u64| {
+        let below = if i / 1_000 % 4 == 0 { 200 } else { 570 };
+        match i % 1_000 {
+            place if place < below => 5_000,
+            place if place < 600 => 10_000,
+            _ => 20_000,
+        }
+    };
+    let summary = summarize(&run((0..20_000).map(|i| Some(sample(i)))), TIMEOUT);
+    let (low, value, _) = interval(&summary, Quantile::P50);
+    assert_eq!((low, value), (5_000, 10_007), "47.75 % lie below the ties, give or take 7");
+}
+
 #[test]
 fn stalls_are_counted_as_events_not_as_samples() {
     let stalled = |i: u64| i % 5_000 < 60;
