@@ -44,6 +44,10 @@ const SPREAD: Duration = Duration::from_micros(200);
 /// outstanding on a schedule that this thread keeps up with.
 const MOST_READS: u32 = 1 << 15;
 
+/// Probes sent in a row, however many are due: on a schedule that this thread cannot keep up with, replies must be read all
+/// the same, and a request to stop be heard.
+const MOST_SENT: usize = 128;
+
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
 
@@ -233,9 +237,9 @@ impl<'a> ProbeThread<'a> {
         }
     }
 
-    /// Sends everything that is due, in bursts where there is a backlog.
+    /// Sends what is due, in bursts where there is a backlog, and reads between them where it is a long one.
     fn send_due(&mut self, mut now: Monotonic) -> Wake {
-        loop {
+        for _ in 0..MOST_SENT {
             let late_before = self.session.account().late_starts;
             let wake = self.session.poll(now);
             if self.session.account().late_starts > late_before {
@@ -251,6 +255,11 @@ impl<'a> ProbeThread<'a> {
             }
             now = self.watch.now();
         }
+        self.send_rest();
+        let now = self.watch.now();
+        let dry = self.take_all_packets();
+        self.was_read(now, dry);
+        Wake::Wait(self.watch.now())
     }
 
     /// Writes the packet, and sends it at once unless a backlog makes a burst of it.

@@ -117,18 +117,23 @@ const fn holds(it_does: bool) -> Judgement {
 
 fn judge_latency(summary: &Summary, which: Which, above_ns: u64) -> Judgement {
     let quantile = match which {
-        Which::Max if summary.censored > 0 && summary.censored_at_ns > above_ns => {
-            return Judgement::Holds;
-        }
-        Which::Max => {
-            return summary.max_ns.map_or(Judgement::Unknown, |max| holds(max > above_ns));
-        }
+        Which::Max => return judge_max(summary, above_ns),
         Which::Quantile(quantile) => quantile,
     };
     let entry = summary.quantiles.iter().find(|entry| entry.quantile == quantile);
     match entry.map(|entry| entry.outcome) {
         Some(Outcome::Value { value_ns, .. }) => holds(value_ns > above_ns),
         Some(Outcome::AtLeast { timeout_ns }) if timeout_ns >= above_ns => Judgement::Holds,
+        _ => Judgement::Unknown,
+    }
+}
+
+/// With losses the maximum is only known to have reached the time-out, whatever the longest reply took.
+fn judge_max(summary: &Summary, above_ns: u64) -> Judgement {
+    match summary.max_ns {
+        Some(max) if max > above_ns => Judgement::Holds,
+        _ if summary.censored > 0 && summary.censored_at_ns >= above_ns => Judgement::Holds,
+        Some(_) if summary.censored == 0 => Judgement::Fine,
         _ => Judgement::Unknown,
     }
 }
@@ -160,6 +165,23 @@ mod tests {
         assert_eq!(judge("app_rtt.max>999us", 1_000), Judgement::Holds);
         assert_eq!(judge("loss>0.1%", 1_000), Judgement::Fine);
         assert_eq!(judge("loss>0.09%", 1_000), Judgement::Holds);
+    }
+
+    #[test]
+    fn a_maximum_above_a_loss_is_not_fine() {
+        let mut recorder = Recorder::new();
+        (1..=10).for_each(|us| recorder.record(us * 1_000));
+        recorder.record_censored();
+        let mut blocks = Blocks::new();
+        blocks.push(&recorder.drain());
+        let judged = |text: &str| {
+            let condition: FailIf = text.parse().unwrap();
+            condition.judge(11, 1, |_| Some(summarize(&blocks, 100_000_000)))
+        };
+        assert_eq!(judged("max>9us"), Judgement::Holds, "a reply took longer");
+        assert_eq!(judged("max>10ms"), Judgement::Holds, "the loss took at least 100 ms");
+        assert_eq!(judged("max>100ms"), Judgement::Holds, "as for a quantile among the losses");
+        assert_eq!(judged("max>1s"), Judgement::Unknown, "how long the loss took is not known");
     }
 
     #[test]

@@ -170,6 +170,53 @@ fn what_cannot_begin_is_an_error_object() {
 }
 
 /// Passes packets between a ping and `reflector`, and interrupts the ping after `probes` of them.
+/// A path that hangs when a person has had enough: its longest waits are in flight.
+#[test]
+fn what_waits_when_ctrl_c_comes_is_noted() {
+    let (front, target) = mute();
+    let args = [
+        "ping",
+        &target,
+        "--output",
+        "json",
+        "--warmup",
+        "0",
+        "--count",
+        "9000",
+        "--timeout",
+        "9s",
+    ];
+    let child = railgauge(&args).spawn().unwrap();
+    let mut packet = [0; 2048];
+    for _ in 0..30 {
+        let (length, _) = front.recv_from(&mut packet).unwrap();
+        assert!(length >= 44);
+    }
+    signal(child.id(), Signal::SIGINT);
+    let json = checked(&finish(child), 3, "nothing answered");
+    let in_flight = json["in_flight"].as_u64().unwrap();
+    assert!(in_flight >= 30, "{json:#}");
+    let note = format!("{in_flight} probes still in flight");
+    assert!(json["validity"].to_string().contains(&note), "{json:#}");
+}
+
+/// Behind for good, the prober still hears a request to stop.
+#[test]
+fn ctrl_c_is_heard_on_a_schedule_that_cannot_be_kept() {
+    let (front, target) = mute();
+    let args = ["ping", &target, "--output", "json", "--warmup", "0", "--interval", "1us"];
+    let args = [&args[..], &["--duration", "60s", "--timeout", "300ms"]].concat();
+    let child = railgauge(&args).spawn().unwrap();
+    let mut packet = [0; 2048];
+    for _ in 0..2_000 {
+        front.recv_from(&mut packet).unwrap();
+    }
+    signal(child.id(), Signal::SIGINT);
+    let json = checked(&finish(child), 3, "nothing answered");
+    let scheduled = json["scheduled"].as_u64().unwrap();
+    assert!(scheduled < 2_000_000, "{scheduled} slots of 1 us came before it stopped");
+}
+
 fn interrupted(reflector: &Reflector, probes: usize, signal_sent: Signal) -> Done {
     let (front, target) = mute();
     let (back, _) = mute();

@@ -100,6 +100,13 @@ fn schedule(run: &PingRun, notes: &mut Vec<String>) {
     } else if account.scheduled < run.config.count {
         notes.push(format!("stopped early: {} of {} slots", account.scheduled, run.config.count));
     }
+    if account.in_flight > 0 {
+        let probes = if account.in_flight == 1 { "probe" } else { "probes" };
+        notes.push(format!(
+            "{} {probes} still in flight when stopped: in no series, however long they had waited",
+            account.in_flight
+        ));
+    }
 }
 
 /// What the path and the other end did, where replies came nevertheless.

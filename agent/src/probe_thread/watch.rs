@@ -29,6 +29,8 @@ pub struct ThreadWatch {
     usage_at_start: thread::ThreadUsage,
     /// A gap has happened and the schedule has not been caught up with since.
     behind_since_gap: bool,
+    /// Of the findings, those since then.
+    behind: ThreadFindings,
     findings: ThreadFindings,
 }
 
@@ -53,6 +55,14 @@ pub struct ThreadFindings {
     pub clock_steps_ns: Vec<i64>,
 }
 
+impl ThreadFindings {
+    fn stood_still(&mut self, gap_ns: u64) {
+        self.gaps += 1;
+        self.gaps_total_ns += gap_ns;
+        self.gaps_longest_ns = self.gaps_longest_ns.max(gap_ns);
+    }
+}
+
 impl ThreadWatch {
     /// Begins watching the calling thread.
     pub fn begin() -> Self {
@@ -62,6 +72,7 @@ impl ThreadWatch {
             wall_offset: clock::wall_offset(),
             usage_at_start: thread::usage().unwrap_or_default(),
             behind_since_gap: false,
+            behind: ThreadFindings::default(),
             findings: ThreadFindings::default(),
         }
     }
@@ -93,10 +104,11 @@ impl ThreadWatch {
         self.last = now;
         if gap > threshold {
             let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
-            self.findings.gaps += 1;
-            self.findings.gaps_total_ns += gap;
-            self.findings.gaps_longest_ns = self.findings.gaps_longest_ns.max(gap);
-            self.behind_since_gap = true;
+            if !std::mem::replace(&mut self.behind_since_gap, true) {
+                self.behind = ThreadFindings::default();
+            }
+            self.behind.stood_still(gap);
+            self.findings.stood_still(gap);
         }
         let cpu = thread::current_cpu();
         self.findings.migrations += u64::from(cpu != self.cpu);
@@ -110,6 +122,7 @@ impl ThreadWatch {
 
     /// A probe started late.
     pub fn late_start(&mut self) {
+        self.behind.late_starts_explained += u64::from(self.behind_since_gap);
         self.findings.late_starts_explained += u64::from(self.behind_since_gap);
     }
 
@@ -124,9 +137,16 @@ impl ThreadWatch {
         self.last = clock::monotonic();
     }
 
-    /// Warm-up is over: what was found so far does not count.
+    /// Warm-up is over: what was found so far does not count, but for what still makes probes late.
     pub fn restart(&mut self) {
-        *self = Self { cpu: self.cpu, ..Self::begin() };
+        let behind_since_gap = self.behind_since_gap;
+        let found = if behind_since_gap {
+            std::mem::take(&mut self.behind)
+        } else {
+            ThreadFindings::default()
+        };
+        let (behind, findings) = (found.clone(), found);
+        *self = Self { cpu: self.cpu, behind_since_gap, behind, findings, ..Self::begin() };
     }
 
     /// What was found since the beginning, up to now: the clock is looked at once more, as the last window ends with the run.
@@ -156,5 +176,32 @@ mod tests {
         let steps = watch.findings().clock_steps_ns;
         assert_eq!(steps.len(), 1);
         assert!(steps[0].abs_diff(5_000_000_000) < 1_000_000_000, "{steps:?}");
+    }
+
+    fn stand_still(watch: &mut ThreadWatch, millis: u64) {
+        let before = watch.last;
+        watch.reading(before.saturating_add(Duration::from_millis(millis)), GAP_THRESHOLD, before);
+    }
+
+    fn found(watch: &ThreadWatch) -> (u64, u64, u64) {
+        let ThreadFindings { gaps, gaps_longest_ns, late_starts_explained, .. } = watch.findings;
+        (gaps, gaps_longest_ns / 1_000_000, late_starts_explained)
+    }
+
+    #[test]
+    fn a_gap_that_reaches_out_of_the_warm_up_still_explains_late_starts() {
+        let mut watch = ThreadWatch::begin();
+        stand_still(&mut watch, 20);
+        watch.caught_up();
+        stand_still(&mut watch, 500);
+        watch.late_start();
+        watch.restart();
+        watch.late_start();
+        assert_eq!(found(&watch), (1, 500, 2), "the gap of 20 ms was caught up with");
+        watch.caught_up();
+        watch.late_start();
+        assert_eq!(found(&watch), (1, 500, 2), "no gap explains this one");
+        watch.restart();
+        assert_eq!(found(&watch), (0, 0, 0));
     }
 }

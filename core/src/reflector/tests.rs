@@ -75,6 +75,7 @@ fn a_reply_tells_what_the_reflector_saw() {
                     reflector_seq: 0,
                     t2: wall(T2),
                     t3: wall(T3),
+                    stamps_readable: true,
                     reflector_error_estimate: ErrorEstimate {
                         format,
                         ..ErrorEstimate::UNSYNCHRONIZED

@@ -26,6 +26,8 @@ pub(super) struct Arrival {
     pub t3: (Wall, StampSource),
     /// The source of the true t3 that the reflector promised to send later.
     pub t3_follows: Option<StampSource>,
+    /// Why these stamps are none.
+    pub invalid: Option<&'static str>,
 }
 
 impl Arrival {
@@ -39,7 +41,9 @@ impl Arrival {
         // The t3 in the reply itself was written before the reply left: by our own reflector, in user space.
         let t3_source =
             if reply.sources.is_some() { StampSource::User } else { StampSource::Unknown };
-        Self { at, t4, t2: (reply.t2, t2_source), t3: (reply.t3, t3_source), t3_follows }
+        let (t2, t3) = ((reply.t2, t2_source), (reply.t3, t3_source));
+        let invalid = (!reply.stamps_readable).then_some("stamp_out_of_range");
+        Self { at, t4, t2, t3, t3_follows, invalid }
     }
 }
 
@@ -102,6 +106,9 @@ impl Entry {
         if let Some(arrival) = &mut self.arrival
             && let Some(source) = arrival.t3_follows.take()
         {
+            // No reply leaves before it is written. A NIC's clock cannot tell.
+            let left_unwritten = source == StampSource::Kernel && t3.minus(arrival.t3.0).0 < 0;
+            arrival.invalid = arrival.invalid.or(left_unwritten.then_some("true_t3_before_t3"));
             arrival.t3 = (t3, source);
         }
     }

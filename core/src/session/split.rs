@@ -57,7 +57,7 @@ pub enum PartsMissing {
     FollowUp,
     /// The two stamps of one end come from clocks that cannot be subtracted (a NIC's and the system's).
     MixedClocks,
-    /// A part came out negative: the text names which.
+    /// A part came out negative, or a stamp cannot be: the text names which.
     Invalid(&'static str),
 }
 
@@ -103,6 +103,9 @@ pub(super) fn split(entry: &Entry) -> Sample {
 fn parts(app_rtt: u64, t1: (Wall, StampSource), arrival: &Arrival) -> Result<Parts, PartsMissing> {
     if arrival.t3_follows.is_some() {
         return Err(PartsMissing::FollowUp);
+    }
+    if let Some(reason) = arrival.invalid {
+        return Err(PartsMissing::Invalid(reason));
     }
     if is_nic(t1.1) != is_nic(arrival.t4.1) || is_nic(arrival.t2.1) != is_nic(arrival.t3.1) {
         return Err(PartsMissing::MixedClocks);

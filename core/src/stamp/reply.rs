@@ -17,6 +17,8 @@ pub struct Reply {
     pub t2: Wall,
     /// t3: when the reflector wrote the reply, by its clock; before it left.
     pub t3: Wall,
+    /// Whether t2 and t3 can be read in the format that the reflector's Z bit says.
+    pub stamps_readable: bool,
     /// What the reflector says about its clock.
     pub reflector_error_estimate: ErrorEstimate,
     /// The Sequence Number of the request, echoed.
@@ -111,7 +113,9 @@ impl Reply {
 
     fn from_base(layout: &Layout, base: &[u8]) -> Self {
         let estimate = ErrorEstimate::decode(get(base, layout.error_estimate));
+        let stamps = [get(base, layout.receive), get(base, layout.timestamp)];
         Self {
+            stamps_readable: stamps.iter().all(|field| estimate.format.is_reading(*field)),
             reflector_seq: u32::from_be_bytes(get(base, 0)),
             t2: estimate.format.decode(get(base, layout.receive)),
             t3: estimate.format.decode(get(base, layout.timestamp)),
@@ -183,10 +187,11 @@ impl Reply {
 }
 
 impl FollowUp {
-    /// A timestamp of zero says that there is none: a stateless reflector, or the session's first reply.
+    /// A timestamp of zero says that there is none: a stateless reflector, or the session's first reply. So does one that
+    /// cannot be read.
     fn read(value: &[u8], format: TimestampFormat) -> Option<Self> {
         let stamp: [u8; 8] = get(value, 4);
-        (stamp != [0; 8]).then(|| Self {
+        (stamp != [0; 8] && format.is_reading(stamp)).then(|| Self {
             reflector_seq: u32::from_be_bytes(get(value, 0)),
             t3: format.decode(stamp),
             method: value[12],

@@ -54,6 +54,7 @@ fn replies_of_another_implementation_are_read() {
             reflector_seq: 7,
             t2: T2,
             t3: T3,
+            stamps_readable: true,
             reflector_error_estimate: ErrorEstimate { format, ..ErrorEstimate::UNSYNCHRONIZED },
             sender_seq: SEQUENCE,
             sender_timestamp: format.encode(T1),
@@ -80,6 +81,25 @@ fn each_side_is_read_by_its_own_z_bit() {
     let reply = ntp_sender.parse_reply(ptp_reply).unwrap();
     assert_eq!((reply.t2, reply.t3), (T2, T3));
     assert_eq!(reply.sender_timestamp, TimestampFormat::Ptp.encode(T1));
+}
+
+/// A reflector whose Z bit says the other format: read all the same, its delays would be 4.3 times what they are.
+#[test]
+fn stamps_that_cannot_be_ptp_are_said_to_be_unreadable() {
+    let vectors = vectors("reply");
+    let open = vectors.iter().find(|(_, _, bytes)| bytes.len() < AUTHENTICATED_LEN);
+    let (template, _, bytes) = open.unwrap();
+    // Half a second in NTP, in t3, t2 and the follow-up in turn; the Z bit says PTP.
+    for (at, readable) in [(4, false), (16, false), (44 + 8, true)] {
+        let mut bytes = bytes.clone();
+        bytes[12] |= 0x40;
+        bytes[at + 4..at + 8].copy_from_slice(&(1_u32 << 31).to_be_bytes());
+        let reply = template.parse_reply(&bytes).unwrap();
+        assert_eq!((reply.stamps_readable, reply.follow_up.is_some()), (readable, !readable));
+    }
+    let ptp = |nanos: u32| TimestampFormat::Ptp.is_reading(u64::from(nanos).to_be_bytes());
+    assert!(ptp(999_999_999) && !ptp(1_000_000_000) && !ptp(u32::MAX));
+    assert!(TimestampFormat::Ntp.is_reading([0xff; 8]));
 }
 
 #[test]

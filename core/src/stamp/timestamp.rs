@@ -48,6 +48,14 @@ impl TimestampFormat {
     }
 }
 
+impl TimestampFormat {
+    /// Whether eight octets can be of this format: the lower half of a PTP timestamp counts nanoseconds below a second
+    /// (IEEE 1588-2008 section 5.3.3). What was written as NTP passes for it one time in four only.
+    pub fn is_reading(self, field: [u8; 8]) -> bool {
+        self == Self::Ntp || u64::from_be_bytes(field) & u64::from(u32::MAX) < NANOS_PER_SECOND
+    }
+}
+
 /// Nanoseconds below one second as 2^-32 s, to the nearest.
 fn fraction_of(nanos: u64) -> u32 {
     low_half(((nanos << 32) + NANOS_PER_SECOND / 2) / NANOS_PER_SECOND)

@@ -184,7 +184,7 @@ fn had_effect(mishap: Mishap, ping: &Ping) -> Result<bool, Failure> {
         Mishap::ReflectorStopped => ping.number("/app_rtt/max_ns")? > 200_000_000,
         Mishap::ProberStopped => n("skipped")? > 0,
         Mishap::Interrupted(_) => n("scheduled")? < 1000,
-        Mishap::PacketTooLarge => n("send_errors")? > 0 || n("received")? > 0,
+        Mishap::PacketTooLarge => n("send_errors")? > 0,
         Mishap::InterfaceDown => n("lost")? + n("send_errors")? > 0,
     })
 }

@@ -62,6 +62,7 @@ fn stopped(bench: &Bench<'_>, side: Side, flags: &[&str]) -> Result<(Ping, f64),
 fn reflector_stopped(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<(), Failure> {
     let (ping, stood) = stopped(bench, Side::Reflector, &[])?;
     ramp("reflector stopped", &ping, stood, outcome);
+    waits_are_split("reflector stopped", &ping, outcome);
     nothing_missing("reflector stopped", &ping, outcome)?;
     let lost = ping.number("/lost")?;
     outcome
@@ -100,6 +101,7 @@ fn prober_stopped(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<(), Failur
     outcome.expect(late_starts >= expected * (1.0 - TOLERANCE), || {
         format!("prober stopped: {late_starts} late starts where about {expected:.0} slots passed")
     });
+    waits_are_split("prober stopped", &ping, outcome);
     let network = ping.samples.iter().filter_map(|sample| sample.network_rtt_ns).map(float_ns);
     let waited = network.filter(|rtt| *rtt > WAITED_NS).count();
     outcome.figure("network RTTs that carry the prober's stop", float(waited), "");
@@ -107,6 +109,17 @@ fn prober_stopped(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<(), Failur
     outcome.expect(waited <= 5, || format!("prober stopped: {waited} network RTTs carry the stop"));
     outcome.raw.push(ping.summary());
     Ok(())
+}
+
+/// The samples that waited have a network RTT: none of them carries the wait only if they are there to carry it.
+fn waits_are_split(what: &str, ping: &Ping, outcome: &mut Outcome) {
+    let long = |rtt: Option<i64>| rtt.is_some_and(|rtt| float_ns(rtt) > WAITED_NS);
+    let waited = ping.samples.iter().filter(|sample| long(sample.app_rtt_ns));
+    let unsplit = waited.clone().filter(|sample| sample.network_rtt_ns.is_none()).count();
+    let waited = waited.count();
+    outcome.expect(float(unsplit) <= float(waited) * TOLERANCE, || {
+        format!("{what}: {unsplit} of the {waited} samples that waited have no split")
+    });
 }
 
 /// The samples that waited: as many as slots in the stop, spread evenly from its length down.

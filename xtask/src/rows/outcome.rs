@@ -114,6 +114,7 @@ mod tests {
         let ramp: Vec<f64> = (0..500).map(f64::from).collect();
         assert!(unevenness(&ramp, 0.0, 500.0) < 0.01);
         assert!(unevenness(&[499.0; 500], 0.0, 500.0) > 0.9);
+        assert!(unevenness(&[0.0; 500], 0.0, 500.0) > 0.9);
         let missing_half: Vec<f64> = (250..500).map(f64::from).collect();
         assert!(unevenness(&missing_half, 0.0, 500.0) > 0.45);
     }

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::histogram::Recorder;
 
@@ -123,6 +125,22 @@ fn dependence_between_neighbours_widens_the_interval() {
     assert!(clustered.2 >= 900_000 && spread.2 < 11_000, "{clustered:?} {spread:?}");
 }
 
+/// Where ties hold the quantile, blocks may agree on the share at or under them and differ on the share below.
+#[test]
+fn blocks_that_differ_below_a_tied_quantile_widen_the_interval() {
+    let sample = |i: u64| {
+        let below = if i / 1_000 % 4 == 0 { 200 } else { 570 };
+        match i % 1_000 {
+            place if place < below => 5_000,
+            place if place < 600 => 10_000,
+            _ => 20_000,
+        }
+    };
+    let summary = summarize(&run((0..20_000).map(|i| Some(sample(i)))), TIMEOUT);
+    let (low, value, _) = interval(&summary, Quantile::P50);
+    assert_eq!((low, value), (5_000, 10_007), "47.75 % lie below the ties, give or take 7");
+}
+
 #[test]
 fn stalls_are_counted_as_events_not_as_samples() {
     let stalled = |i: u64| i % 5_000 < 60;
@@ -132,4 +150,82 @@ fn stalls_are_counted_as_events_not_as_samples() {
     assert_eq!(of(&summary, Quantile::P50).episodes, None);
     let few = Note::FewEpisodes { quantile: Quantile::P99, episodes: 6 };
     assert!(summary.notes.contains(&few) && few.to_string() == "p99 tail rests on 6 events");
+}
+
+#[test]
+fn a_quantile_is_printed_from_its_fewest_samples_on_losses_included() {
+    for (quantile, fewest) in Quantile::ALL.into_iter().zip([6, 36, 368, 3_688, 36_887]) {
+        for lost in [0, 1] {
+            let samples = |n: u64| run((0..n).map(|i| (i >= lost).then_some(10_000 + i)));
+            let below = of(&summarize(&samples(fewest - 1), TIMEOUT), quantile);
+            assert_eq!(below.outcome, Outcome::Withheld { needed: fewest });
+            let shown = of(&summarize(&samples(fewest), TIMEOUT), quantile).outcome;
+            assert!(
+                !matches!(shown, Outcome::Withheld { .. }),
+                "{quantile} of {fewest}: {shown:?}"
+            );
+        }
+    }
+}
+
+/// What cannot be known from one block is said, whatever the samples; from two on, the blocks speak.
+#[test]
+fn a_single_outlier_at_the_end_is_in_the_interval_and_rests_on_one_event() {
+    let summary = summarize(
+        &run((0..40_000).map(|i| Some(if i == 39_999 { 8_000_000 } else { 10_000 }))),
+        TIMEOUT,
+    );
+    assert_eq!(interval(&summary, Quantile::P99_99), (10_000, 10_007, 8_000_000));
+    assert_eq!(interval(&summary, Quantile::P99).2, 10_007);
+    assert_eq!(summary.max_ns, Some(8_000_000));
+    let few = Note::FewEpisodes { quantile: Quantile::P99_99, episodes: 1 };
+    assert!(summary.notes.contains(&few), "{:?}", summary.notes);
+}
+
+/// Series made to deceive: ties, drifts, stalls, losses and replies above 60 s, in any order.
+fn series() -> impl Strategy<Value = Vec<Option<u64>>> {
+    let piece = (0..5_u8, 1..900_u64, 1..2_000_000_000_u64);
+    prop::collection::vec(piece, 1..12).prop_map(|pieces| {
+        let samples = pieces.into_iter().flat_map(|(kind, length, scale)| {
+            (0..length).map(move |i| match kind {
+                0 => Some(scale),
+                1 => Some(scale / length * i),
+                2 => Some(if i % 17 == 3 { scale } else { 10_000 }),
+                3 => (i % 5 != 0).then_some(scale),
+                _ => Some(59_999_999_000 + scale * (i % 2)),
+            })
+        });
+        samples.collect()
+    })
+}
+
+proptest! {
+    /// Against the sorted samples: no quantile is ever better than the truth, nor worse by more than its bucket.
+    #[test]
+    fn a_quantile_is_the_sample_of_its_rank(samples in series()) {
+        let summary = summarize(&run(samples.iter().copied()), TIMEOUT);
+        let mut replies: Vec<u64> = samples.iter().flatten().copied().collect();
+        replies.sort_unstable();
+        let exact_mean = replies.iter().map(|&ns| ns as f64).sum::<f64>() / replies.len() as f64;
+        let close = |mean: f64| (mean / exact_mean - 1.0).abs() < 1e-9;
+        prop_assert!(summary.mean_ns.is_none_or(|mean| exact_mean == 0.0 || close(mean)));
+        prop_assert_eq!(summary.max_ns, replies.last().copied());
+        for (entry, share) in summary.quantiles.iter().zip([5_000, 9_000, 9_900, 9_990, 9_999]) {
+            let rank = (samples.len() * share).div_ceil(10_000);
+            let truth = replies.get(rank - 1);
+            match entry.outcome {
+                Outcome::Withheld { needed } => prop_assert!((samples.len() as u64) < needed),
+                Outcome::AtLeast { timeout_ns } => {
+                    prop_assert_eq!(truth, None);
+                    prop_assert_eq!(timeout_ns, TIMEOUT);
+                }
+                Outcome::Value { value_ns, low_ns, high_ns } => {
+                    let truth = *truth.unwrap();
+                    prop_assert!(value_ns >= truth && low_ns <= truth);
+                    prop_assert!(value_ns <= truth + truth / 1_024 || truth > 60_000_000_000);
+                    prop_assert!(high_ns.is_none_or(|high| high >= value_ns));
+                }
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{Finished, MS, S, US, World, config};
-use crate::session::{Outcome, SessionConfig};
+use crate::session::{Outcome, PartsMissing, SessionConfig};
 
 fn number(outcome: &Outcome) -> u64 {
     match outcome {
@@ -37,7 +37,7 @@ fn account_holds(world: &World, end: &Finished) {
             Ok(p) => {
                 assert_eq!(sample.app_rtt, p.network_rtt + p.prober_delay + p.responder_delay);
             }
-            Err(missing) => invalid += u64::from(missing.reason().starts_with("negative")),
+            Err(missing) => invalid += u64::from(matches!(missing, PartsMissing::Invalid(_))),
         }
     }
     assert_eq!(account.invalid_stamps, invalid);

@@ -31,6 +31,7 @@ impl Run<'_> {
             reflector_seq: flow.next_seq,
             t2: clock(t2),
             t3: clock(user_t3),
+            stamps_readable: true,
             reflector_error_estimate: ErrorEstimate::UNSYNCHRONIZED,
             sender_seq,
             sender_timestamp,

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::world::{MS, S, config};
-use crate::session::{ConfigError, MAX_IN_FLIGHT, Outcome, ProbeSession, SessionConfig, Wake};
-use crate::stamp::{ErrorEstimate, Reply, TlvTrouble};
+use crate::session::{
+    ConfigError, MAX_IN_FLIGHT, Outcome, Parts, PartsMissing, ProbeSession, SessionConfig, Wake,
+};
+use crate::stamp::{ErrorEstimate, FollowUp, Reply, TlvTrouble};
 use crate::time::{Monotonic, Wall};
 use crate::timestamp_source::StampSource;
 
@@ -20,6 +22,7 @@ fn reply(sender_seq: u32) -> Reply {
         reflector_seq: sender_seq,
         t2: Wall::from_unix_nanos(5_000),
         t3: Wall::from_unix_nanos(6_000),
+        stamps_readable: true,
         reflector_error_estimate: ErrorEstimate::UNSYNCHRONIZED,
         sender_seq,
         sender_timestamp: T1,
@@ -162,6 +165,45 @@ fn a_finished_last_probe_ends_the_run_at_once() {
     assert_eq!(session.poll(at(10)), Wake::Wait(at(10)), "there is something to settle");
     settled(&mut session, 10);
     assert_eq!(session.poll(at(10)), Wake::Done);
+}
+
+/// One probe answered by `first`, which `second`, the answer to another, may follow up: how it was split.
+fn split_of(first: Reply, second: Option<Reply>) -> Result<Parts, PartsMissing> {
+    let mut session = session(2, 0);
+    for (slot, answer) in (0..).zip([Some(first), second]) {
+        send(&mut session, slot * MS);
+        if let Some(answer) = answer {
+            assert!(session.received(&answer, at(slot * MS + 9_000), user(S + slot * MS + 8_000)));
+        }
+    }
+    let Some(Outcome::Reply(sample)) = settled(&mut session, 20 * MS).into_iter().next() else {
+        panic!("no reply")
+    };
+    sample.parts
+}
+
+#[test]
+fn stamps_that_cannot_be_are_in_no_split() {
+    let invalid = |reason| Err(PartsMissing::Invalid(reason));
+    let good = Parts { network_rtt: 7_000, prober_delay: 1_000, responder_delay: 1_000 };
+    assert_eq!(split_of(reply(0), None), Ok(good));
+    assert_eq!(
+        split_of(Reply { stamps_readable: false, ..reply(0) }, None),
+        invalid("stamp_out_of_range")
+    );
+    // Written at 6,000 by the reflector's clock.
+    let follow_up = |source, t3| {
+        let promising = |seq| Reply { sources: Some((source, source)), ..reply(seq) };
+        let t3 = Wall::from_unix_nanos(t3);
+        let told = FollowUp { reflector_seq: 0, t3, method: 2 };
+        split_of(promising(0), Some(Reply { follow_up: Some(told), ..promising(1) }))
+    };
+    let (kernel, nic) = (StampSource::Kernel, StampSource::Hardware);
+    assert_eq!(follow_up(kernel, 6_000), Ok(good));
+    assert_eq!(follow_up(kernel, 5_999), invalid("true_t3_before_t3"));
+    // A NIC's clock counts from an epoch of its own.
+    let parts = follow_up(nic, 5_500).unwrap();
+    assert_eq!((parts.network_rtt, parts.responder_delay), (7_500, 500));
 }
 
 #[test]
