@@ -96,7 +96,7 @@ pub fn release(repo: &Repo) -> Result<bool, Failure> {
 /// Runs every row in miniature and prints what each brought out beside its bound.
 fn rows_in_miniature(repo: &Repo) -> Tally {
     let mut tally = Tally::default();
-    let mut table = vec![["row", "", "figures", "bound"].map(str::to_owned).to_vec()];
+    let mut table = String::new();
     for row in ROWS {
         heading(row.name);
         let (verdict, figures) = match rows::waits_for(row) {
@@ -104,15 +104,26 @@ fn rows_in_miniature(repo: &Repo) -> Tally {
             None => one_row(repo, row, &mut tally),
         };
         say!("{verdict}: {figures}");
-        table.push(vec![row.name.to_owned(), verdict, figures, row.bound.to_owned()]);
+        table.push_str(&screen::entry(row.name, &verdict, &[&figures, row.bound]));
     }
     heading("it must show, in miniature (`cargo xtask long` runs the full counts)");
-    say!("{}", screen::columns(&table).trim_end());
+    say!("{}", table.trim_end());
     tally
 }
 
+/// A judged row that misses is run once more, and both misses are printed: some shapes ("500 samples waited") cannot show while
+/// another machine's guest has the CPU, and a broken rule misses twice.
 fn one_row(repo: &Repo, row: &Row, tally: &mut Tally) -> (String, String) {
-    let outcome = match rows::run(repo, row, Scale::Miniature) {
+    let first = rows::run(repo, row, Scale::Miniature);
+    let outcome = match first {
+        Ok((outcome, _)) if row.judged == Judged::AtEveryScale && !outcome.misses.is_empty() => {
+            outcome.misses.iter().for_each(|miss| say!("miss: {miss}"));
+            say!("once more, in case the machine was taken away: {}", outcome.summary());
+            rows::run(repo, row, Scale::Miniature)
+        }
+        other => other,
+    };
+    let outcome = match outcome {
         Ok((outcome, _)) => outcome,
         Err(failure) => {
             tally.count(false);

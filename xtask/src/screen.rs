@@ -14,6 +14,29 @@ macro_rules! say {
     ($($argument:tt)*) => { $crate::screen::line(format_args!($($argument)*)) };
 }
 
+/// Longest line of an [`entry`].
+const WIDTH: usize = 100;
+
+/// A heading with its verdict, and under it paragraphs, indented and broken at blanks to fit a terminal.
+pub fn entry(name: &str, verdict: &str, paragraphs: &[&str]) -> String {
+    let mut text = format!("{name:<14}{verdict}\n");
+    for paragraph in paragraphs {
+        let mut line = String::from("   ");
+        for word in paragraph.split_whitespace() {
+            if line.len() + 1 + word.len() > WIDTH {
+                text.push_str(&line);
+                text.push('\n');
+                line = String::from("     ");
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
 /// Rows of cells as aligned columns; the first row is the heading.
 ///
 /// The last column is not padded, so that lines carry no trailing blanks.
@@ -36,7 +59,16 @@ pub fn columns(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::columns;
+    use super::{WIDTH, columns, entry};
+
+    #[test]
+    fn entries_fit_a_terminal_and_lose_no_word() {
+        let long = "word ".repeat(60);
+        let text = entry("truth", "ok", &[&long, "a bound"]);
+        assert!(text.lines().all(|line| line.len() <= WIDTH));
+        assert_eq!(text.matches("word").count(), 60);
+        assert!(text.starts_with("truth         ok\n    word") && text.ends_with("    a bound\n"));
+    }
 
     #[test]
     fn columns_align_and_leave_no_trailing_blanks() {

@@ -209,8 +209,13 @@ fn where_the_tail_is(report: &PingReport, series: &[(&str, &Summary)]) -> Option
         return None;
     }
     let asleep = report.mode == WaitMode::Sleep.as_str();
+    // A prober that stood still longer than its p99 is not helped by polling: somebody else had the CPU.
+    let stood_still = report.probe_thread.clock_gaps.longest_ns > value;
     let advice = match part {
         "network_rtt" => "look at the path: try another target, another NIC, --flows 16",
+        "prober_delay" if stood_still => {
+            "this host stood still: see what else runs on its CPUs, and give the prober one with --cpu"
+        }
         "prober_delay" if asleep => {
             "this host wakes up and sends late: --busy-poll takes most of it away"
         }
