@@ -5,8 +5,11 @@
 
 mod flow;
 pub mod recording;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -32,6 +35,9 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// Datagrams read with one call.
 const RECEIVE_BATCH: usize = 32;
 
+/// Replies to probes this far apart come one by one, and each wake-up finds one: a call for more would look in vain.
+const SPREAD: Duration = Duration::from_micros(200);
+
 /// Reads in a row that found something before the sockets pass for read dry all the same: a flood of packets that are no
 /// replies must not keep losses from being seen. One packet each when spinning, so some 30,000: more than can be
 /// outstanding on a schedule that this thread keeps up with.
@@ -44,8 +50,8 @@ const MOST_SENT: usize = 128;
 /// In busy-poll mode the error queue is looked at this often even when no stamp is due: ICMP errors arrive there.
 const LOOK_AT_ERRORS: Duration = Duration::from_millis(1);
 
-/// While a backlog is sent, stamps are taken when this many are due: well before the table of 1,024 is full.
-const MANY_STAMPS: u32 = 128;
+/// While a backlog is sent, stamps are taken when this many are due: those of one burst.
+const MANY_STAMPS: u32 = 16;
 
 /// How long a reply has precedence over the stamps of what was sent: longer than one on the same host takes.
 const REPLY_FIRST: Duration = Duration::from_micros(8);
@@ -55,6 +61,14 @@ const ONE_LOOK: Duration = Duration::from_nanos(500);
 
 /// With fewer warm-up probes than this, silence and refusals say too little to give up on the target.
 const ENOUGH_TO_GIVE_UP: u64 = 10;
+
+/// What says that a target which answered nothing will not answer later.
+const REFUSED_BY_THE_PATH: [&str; 4] =
+    ["port_unreachable", "host_unreachable", "network_unreachable", "packet_too_big"];
+
+/// What says so where not one probe was taken. Where some were, these pass: a queue that was full, a rule that limits a rate.
+const REFUSED_BY_THIS_HOST: [&str; 4] =
+    ["not_permitted", "interface_down", "no_buffer_space", "invalid_argument"];
 
 /// What a run needs.
 pub struct ProbeRun {
@@ -102,7 +116,8 @@ pub struct ProbeEnd {
     pub first_counted_slot: Monotonic,
     /// The wall clock at that slot.
     pub started_at: Wall,
-    /// Whether the run ended itself, because every probe of the warm-up was refused or unanswered and one was refused.
+    /// Whether the run ended itself, because no probe of the warm-up was answered and some were refused on their way, or all
+    /// by this host.
     pub gave_up: bool,
     /// Whether the reflector does not know our telemetry TLVs.
     pub telemetry_unknown: bool,
@@ -163,7 +178,9 @@ impl<'a> ProbeThread<'a> {
         let flow_count = u16::try_from(flows.len()).unwrap_or(u16::MAX);
         let kept = usize::try_from(run.session.count).unwrap_or(usize::MAX);
         let outcomes = run.keep_outcomes.then(|| Vec::with_capacity(kept));
-        let receive = ReceiveBatch::new(run.mode.batch(RECEIVE_BATCH), length.max(2048));
+        let spread = run.session.interval >= SPREAD;
+        let batch = if spread { 1 } else { run.mode.batch(RECEIVE_BATCH) };
+        let receive = ReceiveBatch::new(batch, length.max(2048));
         let config = SessionConfig { transmit_stamps, flows: flow_count, ..run.session };
         let start = clock::monotonic();
         let session = ProbeSession::new(config, start)?;
@@ -272,12 +289,12 @@ impl<'a> ProbeThread<'a> {
     fn conclude(&mut self, flow: usize) {
         let Self { session, flows, errors, mtu, .. } = self;
         let mut on = |event: FlowEvent<'_>| report(session, mtu, &event);
-        flows[flow].conclude(errors, &mut on);
+        let packets = flows[flow].conclude(errors, &mut on);
         let many = flows[flow].stamps_due() >= MANY_STAMPS;
         if many || (self.mode == WaitMode::Sleep && flows[flow].awaits_stamps()) {
             flows[flow].drain_errors(errors, &mut on);
         }
-        self.sent_at = self.watch.now();
+        self.sent_at = self.watch.sent(packets);
     }
 
     /// Sleeps or spins until `until` or until a packet came, and takes what came.
@@ -349,6 +366,9 @@ impl<'a> ProbeThread<'a> {
             if ready.readable {
                 dry &= self.take_packets(flow);
             }
+            if self.flows[flow].is_lost() {
+                self.waiter.forget(flow);
+            }
         }
         self.was_read(now, dry);
     }
@@ -371,18 +391,13 @@ impl<'a> ProbeThread<'a> {
     fn take_packets(&mut self, flow: usize) -> bool {
         let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
         flows[flow].receive(receive, errors, |event| match event {
-            FlowEvent::Packet { bytes, stamp } => {
-                // Wall clock first: app RTT then ends after t4, whichever clock took it.
-                let t4 = flow::arrival(stamp);
-                let at = clock::monotonic();
-                match template.parse_reply(bytes) {
-                    Ok(reply) => {
-                        trouble(session, telemetry_unknown, &reply);
-                        session.received(&reply, at, t4);
-                    }
-                    Err(e) => session.error(reply_reason(e), 1),
+            FlowEvent::Packet { bytes, stamp, read_at } => match template.parse_reply(bytes) {
+                Ok(reply) => {
+                    trouble(session, telemetry_unknown, &reply);
+                    session.received(&reply, read_at.monotonic, read_at.arrival(stamp));
                 }
-            }
+                Err(e) => session.error(reply_reason(e), 1),
+            },
             other => report(session, mtu, &other),
         })
     }
@@ -410,11 +425,10 @@ impl<'a> ProbeThread<'a> {
         }
         self.warm = true;
         self.watch.restart();
-        let silent = self.flows.iter().all(|flow| flow.counts.1 == 0);
-        let refusals =
-            ["port_unreachable", "host_unreachable", "network_unreachable", "packet_too_big"];
-        let refused = refusals.iter().any(|r| account.errors_by_reason().contains_key(r));
-        if silent && refused && account.warmup_discarded >= ENOUGH_TO_GIVE_UP {
+        let sum = |of: fn(&Flow) -> u64| self.flows.iter().map(of).sum();
+        let (sent, received) = (sum(|flow| flow.counts.0), sum(|flow| flow.counts.1));
+        let tried = account.warmup_discarded >= ENOUGH_TO_GIVE_UP;
+        if tried && is_hopeless(sent, received, account.errors_by_reason()) {
             self.gave_up = true;
             self.session.stop();
         }
@@ -450,6 +464,12 @@ impl FlowEnd {
             receive_buffer_bytes: socket.map(|s| s.receive_buffer_bytes()),
         }
     }
+}
+
+/// Whether a target that answered nothing will not answer later either: the path refused probes, or this host let none out.
+fn is_hopeless(sent: u64, received: u64, errors: &BTreeMap<&'static str, u64>) -> bool {
+    let any = |reasons: &[&str]| reasons.iter().any(|&reason| errors.contains_key(reason));
+    received == 0 && (any(&REFUSED_BY_THE_PATH) || (sent == 0 && any(&REFUSED_BY_THIS_HOST)))
 }
 
 /// Tells the session what a flow reports.

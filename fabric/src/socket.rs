@@ -119,6 +119,13 @@ impl Waiter {
         }
     }
 
+    /// Waits on the socket at `index` no more. A stream whose peer has gone is readable for ever: every wait would end at once.
+    pub fn forget(&mut self, index: usize) {
+        // poll(2) ignores entries with a negative descriptor, and clears their `revents`.
+        self.fds[index].fd = -1;
+        self.fds[index].revents = 0;
+    }
+
     /// What the last wait found for the socket at `index`.
     pub fn readiness(&self, index: usize) -> Readiness {
         let events = self.fds[index].revents;

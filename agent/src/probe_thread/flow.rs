@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use railgauge_core::time::Wall;
+use railgauge_core::time::{Monotonic, Wall};
 use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::clock;
 use railgauge_fabric::socket::tcp::PacketStream;
@@ -65,7 +65,7 @@ pub enum FlowEvent<'a> {
     /// A datagram did not fit the path.
     TooBig { mtu: Option<u32> },
     /// A packet came.
-    Packet { bytes: &'a [u8], stamp: Option<(Wall, StampSource)> },
+    Packet { bytes: &'a [u8], stamp: Option<(Wall, StampSource)>, read_at: ReadAt },
 }
 
 /// A flow's socket and the numbers of what it sent.
@@ -161,6 +161,11 @@ impl Flow {
         self.stamps_due > 0
     }
 
+    /// Whether nothing can come any more.
+    pub const fn is_lost(&self) -> bool {
+        matches!(self.link, Link::Tcp { failed: true, .. })
+    }
+
     /// Sends what was handed over; [`conclude`](Self::conclude) says what became of it. Nothing but the system call, as
     /// the time until it counts.
     pub fn transmit(&mut self) {
@@ -178,9 +183,15 @@ impl Flow {
         }
     }
 
-    /// Keeps the numbers of what [`transmit`](Self::transmit) sent, and reports what was refused.
-    pub fn conclude(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
-        let Some(sent) = self.sent.take() else { return };
+    /// Keeps the numbers of what [`transmit`](Self::transmit) sent, and reports what was refused; returns how many
+    /// packets that was.
+    pub fn conclude(
+        &mut self,
+        errors: &mut ErrorQueue,
+        mut on: impl FnMut(FlowEvent<'_>),
+    ) -> usize {
+        let Some(sent) = self.sent.take() else { return 0 };
+        let packets = self.handed.len();
         let stamped = self.socket().is_some_and(|s| s.kernel_stamps().is_ok()) && !sent.retried;
         for &number in &self.handed[..sent.taken] {
             let at = self.next_stamp as usize % NUMBERS;
@@ -199,6 +210,7 @@ impl Flow {
         for number in self.handed.drain(..).skip(sent.taken) {
             on(FlowEvent::Refused { number, reason });
         }
+        packets
     }
 
     /// After a refused or repeated send the kernel's numbering of stamps is unknown: take what is queued, then begin anew.
@@ -220,7 +232,8 @@ impl Flow {
     pub fn drain_errors(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
         let Link::Udp { socket, .. } = &self.link else { return };
         let (table, due) = (&self.probe_of_stamp, &mut self.stamps_due);
-        let drained = errors.drain(socket, |entry| match entry {
+        let one_is_due = *due == 1;
+        let sink = |entry| match entry {
             QueuedError::Transmitted { number, stamp, source } => {
                 *due = due.saturating_sub(1);
                 let (key, probe) = table[number as usize % NUMBERS];
@@ -234,7 +247,9 @@ impl Flow {
                     on(FlowEvent::TooBig { mtu });
                 }
             }
-        });
+        };
+        let drained =
+            if one_is_due { errors.take_one(socket, sink) } else { errors.drain(socket, sink) };
         if drained.is_err() {
             on(FlowEvent::Error { reason: "error_queue_unreadable", count: 1 });
         }
@@ -254,6 +269,10 @@ impl Flow {
                     self.drain_errors(errors, on);
                     return false;
                 };
+                if count == 0 {
+                    return true;
+                }
+                let read_at = ReadAt::now();
                 for datagram in batch.iter() {
                     let dropped = datagram.dropped_so_far.unwrap_or(0);
                     let before = self.dropped.replace(dropped).unwrap_or(0);
@@ -262,15 +281,16 @@ impl Flow {
                         on(FlowEvent::Error { reason: "receive_buffer_overflow", count });
                     }
                     self.counts.1 += 1;
-                    on(FlowEvent::Packet { bytes: datagram.payload, stamp: datagram.stamp });
+                    let (bytes, stamp) = (datagram.payload, datagram.stamp);
+                    on(FlowEvent::Packet { bytes, stamp, read_at });
                 }
-                count == 0
+                false
             }
             Link::Tcp { stream, failed, .. } if !*failed => {
                 let received = &mut self.counts.1;
                 let result = stream.receive(|bytes| {
                     *received += 1;
-                    on(FlowEvent::Packet { bytes, stamp: None });
+                    on(FlowEvent::Packet { bytes, stamp: None, read_at: ReadAt::now() });
                 });
                 let flushed = stream.flush();
                 if result.is_err() || flushed.is_err() {
@@ -295,7 +315,23 @@ fn refusal_reason(error: &io::Error) -> &'static str {
     }
 }
 
-/// The arrival stamp of a packet, taken here where the kernel gave none.
-pub fn arrival(stamp: Option<(Wall, StampSource)>) -> (Wall, StampSource) {
-    stamp.unwrap_or_else(|| (clock::wall(), StampSource::User))
+/// When the application had a packet, by both clocks.
+#[derive(Clone, Copy)]
+pub struct ReadAt {
+    wall: Wall,
+    /// The end of app RTT.
+    pub monotonic: Monotonic,
+}
+
+impl ReadAt {
+    /// Wall clock first: app RTT then ends after t4, whichever clock took it.
+    fn now() -> Self {
+        let wall = clock::wall();
+        Self { wall, monotonic: clock::monotonic() }
+    }
+
+    /// The arrival stamp of the packet, taken here where the kernel gave none.
+    pub fn arrival(&self, stamp: Option<(Wall, StampSource)>) -> (Wall, StampSource) {
+        stamp.unwrap_or((self.wall, StampSource::User))
+    }
 }

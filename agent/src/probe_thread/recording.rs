@@ -53,9 +53,11 @@ pub struct Recording {
     index: u64,
     app_rtt: Recorder,
     splits: Vec<Split>,
+    /// Which of them the latest sample went to.
+    latest: usize,
     flows: Vec<Recorder>,
-    /// All losses so far: those from before a split was first seen belong to its network RTT too.
-    losses: u64,
+    /// Losses from before the first split, which belong to its network RTT.
+    losses_to_place: u64,
     /// Samples with a split whose sources came after the table was full.
     pub unrecorded: u64,
 }
@@ -70,8 +72,9 @@ impl Recording {
             index: 0,
             app_rtt: Recorder::new(),
             splits: Vec::with_capacity(SOURCES),
+            latest: 0,
             flows: (0..flows).map(|_| Recorder::new()).collect(),
-            losses: 0,
+            losses_to_place: 0,
             unrecorded: 0,
         }
     }
@@ -114,6 +117,7 @@ impl Recording {
             self.unrecorded += 1;
             return;
         };
+        self.latest = at;
         let split = &mut self.splits[at];
         split.network_rtt.record(parts.network_rtt);
         split.prober_delay.record(parts.prober_delay);
@@ -125,7 +129,7 @@ impl Recording {
             return None;
         }
         let mut network_rtt = Recorder::new();
-        for _ in 0..self.losses {
+        for _ in 0..std::mem::take(&mut self.losses_to_place) {
             network_rtt.record_censored();
         }
         self.splits.push(Split {
@@ -137,16 +141,17 @@ impl Recording {
         Some(self.splits.len() - 1)
     }
 
-    /// A lost probe has no stamps: it is censored in app RTT, and in the network RTT of every kind of stamps, since nothing
-    /// acquits the network of it and the one with most samples is printed, whichever that turns out to be.
+    /// A lost probe has no stamps: it is censored in app RTT, and, since nothing acquits the network of it, in the network
+    /// RTT of the sources of the sample before it, which are those that its own reply would most likely have had. So each
+    /// series bears the losses of its own time, and a source that was seen once does not draw those of the whole run.
     fn record_loss(&mut self, flow: u16) {
-        self.losses += 1;
         self.app_rtt.record_censored();
         if let Some(flow) = self.flows.get_mut(usize::from(flow)) {
             flow.record_censored();
         }
-        for split in &mut self.splits {
-            split.network_rtt.record_censored();
+        match self.splits.get_mut(self.latest) {
+            Some(split) => split.network_rtt.record_censored(),
+            None => self.losses_to_place += 1,
         }
     }
 
@@ -176,41 +181,30 @@ mod tests {
 
     use super::*;
 
-    const fn source(t2: StampSource) -> TimestampSource {
+    fn reply(t3: StampSource) -> Outcome {
         let kernel = StampSource::Kernel;
-        TimestampSource { t1: kernel, t2, t3: StampSource::User, t4: kernel }
+        let source = TimestampSource { t1: kernel, t2: kernel, t3, t4: kernel };
+        let parts = Parts { network_rtt: 10, prober_delay: 2, responder_delay: 3 };
+        let slot = Monotonic::from_nanos(0);
+        let sample = Sample { number: 0, slot, flow: 0, app_rtt: 15, parts: Ok(parts), source };
+        Outcome::Reply(sample)
     }
 
-    fn reply(number: u64, t2: StampSource) -> Outcome {
-        let parts = Ok(Parts { network_rtt: 1, prober_delay: 2, responder_delay: 3 });
-        let slot = Monotonic::from_nanos(number);
-        Outcome::Reply(Sample { number, slot, flow: 0, app_rtt: 6, parts, source: source(t2) })
-    }
-
-    fn lost(number: u64) -> Outcome {
-        Outcome::Lost { number, slot: Monotonic::from_nanos(number), flow: 0 }
-    }
-
-    /// A reflector that changes its mind must not rid the series that is printed of its losses.
     #[test]
-    fn a_loss_is_in_the_network_rtt_of_all_kinds_of_stamps() {
-        let mut recording = Recording::new(Monotonic::default(), Wall::default(), 1);
-        let (user, kernel) = (StampSource::User, StampSource::Kernel);
-        let outcomes =
-            [lost(0), reply(1, user), lost(2), reply(3, kernel), reply(4, kernel), lost(5)];
-        for outcome in &outcomes {
-            recording.record(outcome, |_| panic!("one window"));
+    fn a_loss_goes_with_the_sources_of_the_sample_before_it() {
+        let start = Monotonic::from_nanos(0);
+        let mut recording = Recording::new(start, Wall::from_unix_nanos(1), 1);
+        let lost = Outcome::Lost { number: 0, slot: start, flow: 0 };
+        let (kernel, user) = (reply(StampSource::Kernel), reply(StampSource::User));
+        for outcome in [lost, kernel, lost, user, lost, lost, kernel, user, lost] {
+            recording.record(&outcome, |_| panic!("all in one window"));
         }
         let window = recording.drain();
-        assert_eq!((window.app_rtt.replies(), window.app_rtt.censored()), (3, 3));
-        let seen: Vec<_> = window
-            .split
-            .iter()
-            .map(|(source, parts)| {
-                (source.t2, parts.network_rtt.replies(), parts.network_rtt.censored())
-            })
-            .collect();
-        assert_eq!(seen, [(user, 1, 3), (kernel, 2, 3)]);
-        assert!(window.split.iter().all(|(_, parts)| parts.responder_delay.censored() == 0));
+        let counted = window.split.iter().map(|(source, split)| {
+            (source.t3, split.network_rtt.replies(), split.network_rtt.censored())
+        });
+        let counted: Vec<_> = counted.collect();
+        assert_eq!(counted, [(StampSource::Kernel, 2, 2), (StampSource::User, 2, 3)]);
+        assert_eq!(window.app_rtt.censored(), 5);
     }
 }

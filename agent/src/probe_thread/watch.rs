@@ -5,10 +5,13 @@ use std::time::Duration;
 use railgauge_core::time::Monotonic;
 use railgauge_fabric::{clock, thread};
 
-/// A stretch between two readings of the clock in the loop, with at most one system call in it, that took longer than
-/// this is a gap: the calls take 0.2 to 5 us, so ten times that means the thread was not running, or the kernel was
-/// doing something else in its place.
-pub const GAP_THRESHOLD: Duration = Duration::from_micros(50);
+/// A stretch between two readings of the clock in the loop, with at most one system call for one packet in it, that took
+/// longer than this is a gap: the calls take 0.2 to 5 us, so the thread was not running for most of it, or the kernel was
+/// doing something else in its place. Half the lateness of a late start when spinning, since two gaps may add up to one.
+const GAP_THRESHOLD: Duration = Duration::from_micros(25);
+
+/// What handing over one packet and taking its stamp may take: twice what was measured on a virtual machine.
+const PER_PACKET: Duration = Duration::from_micros(8);
 
 /// In sleep mode a wake-up this much late is a gap; earlier ones are the scheduler's ordinary work.
 const OVERSLEPT: Duration = Duration::from_millis(1);
@@ -81,6 +84,14 @@ impl ThreadWatch {
         now
     }
 
+    /// As [`now`](Self::now), after so many packets were sent with one call.
+    pub fn sent(&mut self, packets: usize) -> Monotonic {
+        let now = clock::monotonic();
+        let packets = u32::try_from(packets).unwrap_or(u32::MAX);
+        self.reading(now, GAP_THRESHOLD + PER_PACKET.saturating_mul(packets), self.last);
+        now
+    }
+
     /// As [`now`](Self::now), after a sleep that should have ended by `due`.
     pub fn woken(&mut self, due: Monotonic) -> Monotonic {
         let now = clock::monotonic();
@@ -138,9 +149,10 @@ impl ThreadWatch {
         *self = Self { cpu: self.cpu, behind_since_gap, behind, findings, ..Self::begin() };
     }
 
-    /// What was found since the beginning.
-    pub fn findings(&self) -> ThreadFindings {
-        let mut findings = self.findings.clone();
+    /// What was found since the beginning, up to now: the clock is looked at once more, as the last window ends with the run.
+    pub fn findings(mut self) -> ThreadFindings {
+        self.look_at_clock();
+        let mut findings = self.findings;
         if let Ok(usage) = thread::usage() {
             let before = self.usage_at_start;
             findings.cpu_ns = usage.cpu_ns.saturating_sub(before.cpu_ns);
@@ -162,8 +174,8 @@ mod tests {
     }
 
     fn found(watch: &ThreadWatch) -> (u64, u64, u64) {
-        let ThreadFindings { gaps, gaps_longest_ns, late_starts_explained, .. } = watch.findings();
-        (gaps, gaps_longest_ns / 1_000_000, late_starts_explained)
+        let findings = &watch.findings;
+        (findings.gaps, findings.gaps_longest_ns / 1_000_000, findings.late_starts_explained)
     }
 
     #[test]
@@ -181,5 +193,15 @@ mod tests {
         assert_eq!(found(&watch), (1, 500, 2), "no gap explains this one");
         watch.restart();
         assert_eq!(found(&watch), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_step_after_the_last_look_is_found_at_the_end() {
+        let mut watch = ThreadWatch::begin();
+        watch.look_at_clock();
+        watch.wall_offset -= 5_000_000_000;
+        let steps = watch.findings().clock_steps_ns;
+        assert_eq!(steps.len(), 1);
+        assert!(steps[0].abs_diff(5_000_000_000) < 1_000_000_000, "{steps:?}");
     }
 }

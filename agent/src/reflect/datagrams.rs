@@ -212,7 +212,8 @@ impl Answering {
         trouble: &mut BTreeMap<&'static str, u64>,
     ) {
         let Self { socket, tokens, stamps_due, .. } = self;
-        let drained = errors.drain(socket, |entry| match entry {
+        let one_is_due = *stamps_due == 1;
+        let sink = |entry| match entry {
             QueuedError::Transmitted { number, stamp, source } => {
                 *stamps_due = stamps_due.saturating_sub(1);
                 let waiting = tokens[number as usize % TOKENS].take();
@@ -222,7 +223,9 @@ impl Answering {
             }
             // A prober that went away before its last reply.
             QueuedError::Refused { reason, .. } => *trouble.entry(reason).or_default() += 1,
-        });
+        };
+        let drained =
+            if one_is_due { errors.take_one(socket, sink) } else { errors.drain(socket, sink) };
         if drained.is_err() {
             *trouble.entry("error_queue_unreadable").or_default() += 1;
         }

@@ -34,13 +34,15 @@ pub enum QueuedError {
 
 /// Buffers for reading the queue, allocated once.
 pub struct ErrorQueue {
-    batch: ReceiveBatch,
+    one: ReceiveBatch,
+    many: ReceiveBatch,
 }
 
 impl Default for ErrorQueue {
     fn default() -> Self {
         // Stamps come without payload; of a refused datagram its beginning is enough.
-        Self { batch: ReceiveBatch::new(BATCH, 64) }
+        let bytes = 64;
+        Self { one: ReceiveBatch::new(1, bytes), many: ReceiveBatch::new(BATCH, bytes) }
     }
 }
 
@@ -53,8 +55,8 @@ impl ErrorQueue {
     ) -> io::Result<usize> {
         let mut total = 0;
         loop {
-            let count = self.batch.fill(socket, libc::MSG_ERRQUEUE)?;
-            (0..count).filter_map(|index| self.entry(index)).for_each(&mut sink);
+            let count = self.many.fill(socket, libc::MSG_ERRQUEUE)?;
+            (0..count).filter_map(|index| entry(&self.many, index)).for_each(&mut sink);
             total += count;
             if count < BATCH {
                 return Ok(total);
@@ -62,17 +64,29 @@ impl ErrorQueue {
         }
     }
 
-    fn entry(&self, index: usize) -> Option<QueuedError> {
-        let control = self.batch.error_of(index);
-        let error = control.error?;
-        if error.ee_origin == libc::SO_EE_ORIGIN_TIMESTAMPING {
-            let (stamp, source) = control.stamp?;
-            return Some(QueuedError::Transmitted { number: error.ee_data, stamp, source });
-        }
-        let errno = i32::try_from(error.ee_errno).unwrap_or(0);
-        let mtu = (errno == libc::EMSGSIZE).then_some(error.ee_info);
-        Some(QueuedError::Refused { reason: refusal(errno), mtu })
+    /// Hands the first queued entry to `sink`, if there is one: where just one is expected, half the cost of a
+    /// [`drain`](Self::drain), which looks for a second.
+    pub fn take_one(
+        &mut self,
+        socket: &UdpSocket,
+        sink: impl FnMut(QueuedError),
+    ) -> io::Result<usize> {
+        let count = self.one.fill(socket, libc::MSG_ERRQUEUE)?;
+        (0..count).filter_map(|index| entry(&self.one, index)).for_each(sink);
+        Ok(count)
     }
+}
+
+fn entry(batch: &ReceiveBatch, index: usize) -> Option<QueuedError> {
+    let control = batch.error_of(index);
+    let error = control.error?;
+    if error.ee_origin == libc::SO_EE_ORIGIN_TIMESTAMPING {
+        let (stamp, source) = control.stamp?;
+        return Some(QueuedError::Transmitted { number: error.ee_data, stamp, source });
+    }
+    let errno = i32::try_from(error.ee_errno).unwrap_or(0);
+    let mtu = (errno == libc::EMSGSIZE).then_some(error.ee_info);
+    Some(QueuedError::Refused { reason: refusal(errno), mtu })
 }
 
 /// The kernel has already turned ICMP and ICMPv6 types into errno values (icmp(7)).

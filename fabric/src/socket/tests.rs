@@ -4,6 +4,7 @@ use std::time::Duration;
 use railgauge_core::timestamp_source::StampSource;
 
 use super::*;
+use crate::clock;
 
 fn options(local: &str) -> UdpOptions {
     let local: SocketAddr = local.parse().unwrap();
@@ -133,6 +134,23 @@ fn a_closed_port_is_reported_by_name() {
     };
     ErrorQueue::default().drain(&prober, sink).unwrap();
     assert_eq!(refused, ["port_unreachable"]);
+}
+
+#[test]
+fn a_forgotten_socket_ends_no_wait() {
+    let responder = UdpSocket::open(&options("127.0.0.1:0")).unwrap();
+    let peer = Some(responder.local_addr());
+    let prober = UdpSocket::open(&UdpOptions { peer, ..options("127.0.0.1:0") }).unwrap();
+    prober.send(&[0; 44]).unwrap();
+    let mut waiter = Waiter::new([prober.as_fd(), responder.as_fd()].into_iter());
+    waiter.wait(Duration::from_secs(2)).unwrap();
+    assert!(waiter.readiness(1).readable);
+    waiter.forget(1);
+    let before = clock::monotonic();
+    waiter.forget(0);
+    waiter.wait(Duration::from_millis(20)).unwrap();
+    assert!(clock::monotonic().saturating_since(before) >= Duration::from_millis(20));
+    assert_eq!(waiter.readiness(1), Readiness { readable: false, error: false });
 }
 
 #[test]
