@@ -17,7 +17,7 @@ const MOST_CPUS: usize = 8_191;
 #[derive(Debug, Parser)]
 #[command(name = "railgauge", version = railgauge_agent::VERSION, propagate_version = true)]
 #[command(
-    after_help = "Exit codes: 0 done and healthy; 1 done, and something is degraded or failed; 2 usage; 3 could not measure."
+    after_help = "Exit codes: 0 done and healthy; 1 done, and something is degraded or failed; 2 usage or configuration; 3 could not measure."
 )]
 pub struct Cli {
     /// What to do.
@@ -67,7 +67,8 @@ pub enum TimestampFormat {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each series is printed as n, min, quantiles with their 95 % interval, max. app_rtt counts from the intended \
-send time: app_rtt = network_rtt + prober_delay + responder_delay, sample by sample. `-` means: too few samples to know."
+send time: app_rtt = network_rtt + prober_delay + responder_delay, sample by sample. `-` means: too few samples to know.\n\nExit codes: 0 any reply came; 1 a --fail-if condition holds; 2 usage or configuration; 3 no \
+reply, or nothing could be sent. A condition that the run cannot tell does not hold, and standard error says so."
 )]
 pub struct PingArgs {
     /// As typed.
@@ -126,7 +127,7 @@ pub struct PingArgs {
     /// Format of our timestamps in packets
     #[arg(long, value_enum, default_value = "ntp")]
     pub timestamp_format: TimestampFormat,
-    /// File with a key in hexadecimal: authenticated STAMP (HMAC-SHA-256)
+    /// File with a key in hexadecimal, as `openssl rand -hex 32` makes one: authenticated STAMP (HMAC-SHA-256)
     #[arg(long, value_name = "FILE")]
     pub auth_key_file: Option<PathBuf>,
     /// Write an HdrHistogram interval log, 1 s intervals

@@ -46,7 +46,7 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l flows -d 'S
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l ssid -d 'STAMP session identifier (RFC 8972), 0 for none' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l timestamp-format -d 'Format of our timestamps in packets' -r -f -a "ntp\t'32 bits of seconds, 32 of fraction'
 ptp\t'32 bits of seconds, 32 of nanoseconds'"
-complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l auth-key-file -d 'File with a key in hexadecimal: authenticated STAMP (HMAC-SHA-256)' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l auth-key-file -d 'File with a key in hexadecimal, as `openssl rand -hex 32` makes one: authenticated STAMP (HMAC-SHA-256)' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l hlog -d 'Write an HdrHistogram interval log, 1 s intervals' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l samples -d 'Write every sample as CSV (kept in memory until the end)' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l fail-if -d 'Exit with 1 when this holds: p99>50us, network_rtt.p99.9>1ms, max>10ms, loss>0.1%; app_rtt unless a series is named' -r

@@ -1,7 +1,7 @@
 """STAMP packets for the interoperability peers, written without a look at Railgauge's own codec.
 
 Unauthenticated packets are built and taken apart by scapy.contrib.stamp. scapy knows no authenticated format, so
-that one is laid out here from RFC 8762 figures 4 and 7 with the SSID of RFC 8972 figures 3 and 4, by struct and hmac.
+that one is laid out here from RFC 8762 figures 4 and 6 with the SSID of RFC 8972 figures 3 and 4, by struct and hmac.
 """
 
 import hmac

@@ -23,7 +23,8 @@ pub struct ReflectorConfig {
     pub keys: Vec<Key>,
     /// Strict: only these are answered. `None` answers everybody.
     pub provisioned: Option<Vec<Provisioned>>,
-    /// What we say about our clock. The format follows each request's own (its Z bit).
+    /// What we say about our clock. The format of our stamps follows each request's Z bit, which RFC
+    /// 8762 section 4.2.1 leaves to configuration: a sender can read what it writes itself.
     pub error_estimate: ErrorEstimate,
     /// Replies per second and source address; `None` for no bound.
     pub max_rate: Option<NonZeroU32>,

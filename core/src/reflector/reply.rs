@@ -11,7 +11,8 @@ use crate::stamp::{ErrorEstimate, Key, TimestampFormat};
 use crate::time::Wall;
 use crate::timestamp_source::StampSource;
 
-/// Session-Sender TTL when the socket does not tell: "MUST be set to 255" (RFC 5357 section 4.2.1).
+/// Session-Sender TTL when the socket does not tell. RFC 8762 does not say; TWAMP's reflectors write 255
+/// (RFC 5357 section 4.2).
 const UNKNOWN_TTL: u8 = 255;
 
 /// A reply that lacks only t3 and what is computed over it.
@@ -206,7 +207,7 @@ impl TlvWriter<'_, '_> {
         self.counters.tlvs_malformed += 1;
     }
 
-    /// RFC 8972 section 4.7 with erratum 8339: at a wrong Length the fields are zeroed beside the M flag.
+    /// RFC 8972 section 4.7: at a wrong Length the fields are zeroed beside the M flag.
     fn zero_follow_up(&mut self, found: Tlv) {
         let fields = found.value_at()..found.end().min(found.value_at() + 12);
         self.area[fields].fill(0);

@@ -9,14 +9,15 @@ use super::least_recent::{LeastRecent, Touch};
 use crate::time::{Monotonic, Wall};
 use crate::timestamp_source::StampSource;
 
-/// A sender that is silent for so long has ended its session (REFWAIT of RFC 5357 section 3.1, 900 s, which
-/// STAMP's data model takes over).
+/// A sender that is silent for so long has ended its session: the default of TWAMP's REFWAIT (RFC 5357 section
+/// 4.2); RFC 8762 leaves the end of a session to its configuration.
 const IDLE_END: Duration = Duration::from_secs(900);
 /// A sequence number 0 this close to others of its session is a late or duplicate packet, or the wrap of
 /// the counter; farther away, the sender has begun anew. RFC 8762 leaves open how a reflector can know.
 const RESTART_DISTANCE: u32 = 64;
 /// True t3s kept for a session until its next replies carry them, one each: a driver that answers requests
-/// in batches learns the stamps of a whole batch before it answers the next.
+/// in batches learns the stamps of a whole batch before it answers the next. So the reply told of is not
+/// always the last one, as RFC 8972 section 4.7 has it, but an earlier one; its sequence number says which.
 const FOLLOW_UPS: usize = 32;
 
 /// Who a session belongs to: our side of the 4-tuple is the socket, the rest is here (RFC 8972 section 3).
@@ -123,8 +124,8 @@ impl Sessions {
         Self { table: LeastRecent::new(capacity), generations: 0 }
     }
 
-    /// The sequence number for the next reply of a session, which begins here if it is not known: "it
-    /// starts with zero and is incremented by one" (RFC 8762 section 4.3.1, stateful mode).
+    /// The sequence number for the next reply of a session, which begins here if it is not known.
+    /// It starts at zero and grows by one with each reply (RFC 8762 section 4.3.1, stateful mode).
     pub fn next_turn(
         &mut self,
         key: SessionKey,

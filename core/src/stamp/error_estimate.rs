@@ -11,7 +11,8 @@ pub struct ErrorEstimate {
     pub format: TimestampFormat,
     /// Scale, 0 to 63: the error is `multiplier * 2^(scale - 32)` seconds.
     pub scale: u8,
-    /// Multiplier; a writer never uses 0, a reader that finds 0 knows that the estimate is worthless.
+    /// Multiplier; a writer never uses 0 (RFC 4656 section 4.1.2). There a packet with 0 should be discarded as
+    /// corrupt; it is taken here, because no number printed rests on the estimate.
     pub multiplier: u8,
 }
 

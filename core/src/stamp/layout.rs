@@ -33,7 +33,7 @@ pub(crate) struct Layout {
     pub sender_ttl: usize,
 }
 
-/// RFC 8762 figures 2 and 6 with the SSID of RFC 8972 figures 1 and 2.
+/// RFC 8762 figures 2 and 5 with the SSID of RFC 8972 figures 1 and 2.
 const UNAUTHENTICATED: Layout = Layout {
     len: UNAUTHENTICATED_LEN,
     timestamp: 4,
@@ -46,7 +46,7 @@ const UNAUTHENTICATED: Layout = Layout {
     sender_ttl: 40,
 };
 
-/// RFC 8762 figures 4 and 7 with the SSID of RFC 8972 figures 3 and 4.
+/// RFC 8762 figures 4 and 6 with the SSID of RFC 8972 figures 3 and 4.
 const AUTHENTICATED: Layout = Layout {
     len: AUTHENTICATED_LEN,
     timestamp: 16,

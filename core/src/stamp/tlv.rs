@@ -152,7 +152,7 @@ pub(crate) const fn source_of_code(code: u8) -> StampSource {
     }
 }
 
-/// The Timestamp M code for a source (RFC 8972 section 5.4, table 9): 1 hardware assist, 2 software local.
+/// The Timestamp M code for a source (RFC 8972 section 5.5, table 9): 1 hardware assist, 2 software local.
 pub(crate) const fn method_code(source: StampSource) -> u8 {
     match source {
         StampSource::Hardware | StampSource::Cqe | StampSource::Device => 1,
