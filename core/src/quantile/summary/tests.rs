@@ -129,7 +129,7 @@ fn dependence_between_neighbours_widens_the_interval() {
 #[test]
 fn blocks_that_differ_below_a_tied_quantile_widen_the_interval() {
     let sample = |i: u64| {
-        let below = if i / 1_000 % 4 == 0 { 200 } else { 570 };
+        let below = if (i / 1_000).is_multiple_of(4) { 200 } else { 570 };
         match i % 1_000 {
             place if place < below => 5_000,
             place if place < 600 => 10_000,
