@@ -200,6 +200,43 @@ fn what_waits_when_ctrl_c_comes_is_noted() {
     assert!(json["validity"].to_string().contains(&note), "{json:#}");
 }
 
+/// The answer of a reflector that says where it takes t2, and that its t3 is the user's.
+fn answer(request: &[u8], t2_source: u8) -> Vec<u8> {
+    let mut reply = request.to_vec();
+    let (sequence, t1) = (request[..4].to_vec(), request[4..12].to_vec());
+    reply[16..24].copy_from_slice(&t1);
+    reply[24..28].copy_from_slice(&sequence);
+    reply[28..36].copy_from_slice(&t1);
+    // Follow-Up Telemetry with nothing to tell, then the sources, both understood.
+    (reply[44], reply[64]) = (0, 0);
+    (reply[70], reply[71]) = (t2_source, 4);
+    reply
+}
+
+/// Losses that go with rare stamps leave the series that is printed: that is said.
+#[test]
+fn losses_beside_the_printed_stamps_are_noted() {
+    let (front, target) = mute();
+    let args = ["ping", &target, "--output", "json", "--warmup", "0", "--count", "40"];
+    let args = [&args[..], &["--interval", "5ms", "--timeout", "100ms"]].concat();
+    let child = railgauge(&args).spawn().unwrap();
+    let mut packet = [0; 2048];
+    for number in 0..40 {
+        let (length, prober) = front.recv_from(&mut packet).unwrap();
+        let source = if number % 10 == 8 { 4 } else { 3 };
+        if number % 10 != 9 {
+            front.send_to(&answer(&packet[..length], source), prober).unwrap();
+        }
+    }
+    let json = checked(&finish(child), 0, "stamps of two kinds");
+    let (lost, placed) = (&json["lost"], &json["network_rtt"]["censored"]["count"]);
+    let elsewhere = lost.as_u64().unwrap() - placed.as_u64().unwrap();
+    let note = format!("{elsewhere} of {lost} losses");
+    let noted = json["validity"].to_string().contains(&note);
+    assert_eq!(noted, elsewhere > 0, "{json:#}");
+    assert!(lost.as_u64() >= Some(4) && elsewhere >= 3, "{json:#}");
+}
+
 /// Behind for good, the prober still hears a request to stop.
 #[test]
 fn ctrl_c_is_heard_on_a_schedule_that_cannot_be_kept() {
