@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use railgauge_core::time::Wall;
 
+mod departures;
 pub mod inventory;
 pub mod ping;
 mod probe_thread;

@@ -19,6 +19,7 @@ use railgauge_core::session::{
 };
 use railgauge_core::stamp::{Reply, ReplyError, RequestTemplate, TimestampFormat};
 use railgauge_core::time::{Monotonic, Wall};
+use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::clock;
 use railgauge_fabric::socket::{ErrorQueue, ReceiveBatch, Waiter};
 
@@ -65,6 +66,11 @@ const REFUSED_BY_THE_PATH: [&str; 4] =
 /// What says so where not one probe was taken. Where some were, these pass: a queue that was full, a rule that limits a rate.
 const REFUSED_BY_THIS_HOST: [&str; 4] =
     ["not_permitted", "interface_down", "no_buffer_space", "invalid_argument"];
+
+/// Replies after which stamps of departures that never came are waited for no more; fewer at the end of the warm-up. The
+/// kernel's precede the reply; a NIC's may come some milliseconds after it, and the kernel's then take their place.
+const ENOUGH_TO_MISS_STAMPS: usize = 64;
+const ENOUGH_AT_END_OF_WARM_UP: usize = 10;
 
 /// What a run needs.
 pub struct ProbeRun {
@@ -128,8 +134,8 @@ pub struct FlowEnd {
     pub packets_sent: u64,
     /// Packets received, warm-up included.
     pub packets_received: u64,
-    /// Whether the kernel stamped, or why not.
-    pub kernel_stamps: Result<(), String>,
+    /// Who stamped, `Hardware` or `Kernel`, or why nobody did.
+    pub stamps: Result<StampSource, String>,
     /// The receive buffer granted, in bytes; `None` for a stream.
     pub receive_buffer_bytes: Option<usize>,
 }
@@ -169,7 +175,7 @@ impl<'a> ProbeThread<'a> {
         let length = run.template.len();
         let open = |options: &FlowOptions| Flow::open(options, length);
         let flows: Vec<Flow> = run.flows.iter().map(open).collect::<Result<_, _>>()?;
-        let stamped = |flow: &Flow| flow.socket().is_some_and(|s| s.kernel_stamps().is_ok());
+        let stamped = |flow: &Flow| flow.socket().is_some_and(|s| s.stamps().is_ok());
         let transmit_stamps = flows.iter().all(stamped);
         let flow_count = u16::try_from(flows.len()).unwrap_or(u16::MAX);
         let kept = usize::try_from(run.session.count).unwrap_or(usize::MAX);
@@ -250,6 +256,7 @@ impl<'a> ProbeThread<'a> {
     /// Writes the packet, and sends it at once unless a backlog makes a burst of it.
     fn hand_over(&mut self, probe: Probe, now: Monotonic) {
         let flow = &mut self.flows[usize::from(probe.flow)];
+        let stamped = flow.is_stamped();
         let packet = flow.next_packet(probe.number);
         #[expect(clippy::cast_possible_truncation, reason = "numbers wrap (RFC 8762 section 4.2)")]
         let sequence = probe.number as u32;
@@ -261,6 +268,9 @@ impl<'a> ProbeThread<'a> {
         }
         // Bookkeeping comes after the system call: its cache misses are not the path's latency.
         self.session.sent(probe, now, t1, self.format.encode(t1));
+        if !stamped {
+            self.session.transmitted(probe.number, t1, StampSource::User);
+        }
         if !gather {
             self.conclude(usize::from(probe.flow));
         }
@@ -383,6 +393,25 @@ impl<'a> ProbeThread<'a> {
 
     /// Returns whether there was nothing to read.
     fn take_packets(&mut self, flow: usize) -> bool {
+        let dry = self.read_packets(flow);
+        if !dry {
+            self.doubt_stamps(flow, ENOUGH_TO_MISS_STAMPS);
+        }
+        dry
+    }
+
+    /// Where so many replies came and no stamp of a departure did, the next best ones are taken.
+    fn doubt_stamps(&mut self, flow: usize, replies: usize) {
+        if self.flows[flow].lacks_stamps(replies) {
+            // They may be there, unread.
+            self.take_errors(flow);
+            if self.flows[flow].lacks_stamps(replies) {
+                self.flows[flow].give_up_stamps();
+            }
+        }
+    }
+
+    fn read_packets(&mut self, flow: usize) -> bool {
         let Self { session, flows, errors, mtu, receive, template, telemetry_unknown, .. } = self;
         flows[flow].receive(receive, errors, |event| match event {
             FlowEvent::Packet { bytes, stamp, read_at } => match template.parse_reply(bytes) {
@@ -419,6 +448,8 @@ impl<'a> ProbeThread<'a> {
         }
         self.warm = true;
         self.watch.restart();
+        (0..self.flows.len()).for_each(|flow| self.doubt_stamps(flow, ENOUGH_AT_END_OF_WARM_UP));
+        let account = self.session.account();
         let sum = |of: fn(&Flow) -> u64| self.flows.iter().map(of).sum();
         let (sent, received) = (sum(|flow| flow.counts.0), sum(|flow| flow.counts.1));
         let tried = account.warmup_discarded >= ENOUGH_TO_GIVE_UP;
@@ -453,8 +484,7 @@ impl FlowEnd {
             source_port: flow.source_port(),
             packets_sent: flow.counts.0,
             packets_received: flow.counts.1,
-            kernel_stamps: socket
-                .map_or_else(no_stamps, |s| s.kernel_stamps().map_err(ToOwned::to_owned)),
+            stamps: socket.map_or_else(no_stamps, |s| s.stamps().map_err(ToOwned::to_owned)),
             receive_buffer_bytes: socket.map(|s| s.receive_buffer_bytes()),
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use railgauge_core::reflector::{Reflector, ReflectorConfig};
 use railgauge_core::stamp::Key;
+use railgauge_core::timestamp_source::StampSource;
 pub use railgauge_fabric::socket::OpenError;
 use railgauge_fabric::thread::PinError;
 
@@ -85,8 +86,8 @@ impl ReflectError {
 pub struct Listening {
     /// The address, with the port that the kernel chose where it was 0.
     pub local: SocketAddr,
-    /// Whether the kernel stamps there, or why not.
-    pub kernel_stamps: Result<(), String>,
+    /// Who stamps there, `Hardware` or `Kernel`, or why nobody does.
+    pub stamps: Result<StampSource, String>,
 }
 
 /// A reflector whose sockets are open.

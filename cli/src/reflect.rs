@@ -128,8 +128,8 @@ fn announce(listening: &Listening, transport: Transport, authenticated: bool) ->
     });
     let port = local.port();
     let port = if port == transport.default_port() { String::new() } else { format!(":{port}") };
-    let stamps = match &listening.kernel_stamps {
-        Ok(()) => "kernel stamps".to_owned(),
+    let stamps = match &listening.stamps {
+        Ok(source) => format!("{} stamps", source.as_str()),
         Err(why) => format!("user-space stamps: {why}"),
     };
     let tcp = if transport == Transport::Tcp { " --transport tcp" } else { "" };

@@ -1,7 +1,8 @@
-//! One question to a network driver: which stamps can it take (`ETHTOOL_GET_TS_INFO`).
+//! Two questions to a network driver: which stamps can it take (`ETHTOOL_GET_TS_INFO`), and which does it take now
+//! (`SIOCGHWTSTAMP`).
 //!
 //! Only read, never set: turning hardware stamps on would break a running `ptp4l` (design D2).
-#![allow(unsafe_code, reason = "SIOCETHTOOL has no safe wrapper in nix")]
+#![allow(unsafe_code, reason = "SIOCETHTOOL and SIOCGHWTSTAMP have no safe wrapper in nix")]
 
 use serde::Serialize;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,6 +12,10 @@ use std::{io, mem, ptr};
 const GET_TS_INFO: u32 = 0x41;
 /// `SIOCETHTOOL` of linux/sockios.h.
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
+/// `SIOCGHWTSTAMP` of linux/sockios.h; anybody may ask.
+const SIOCGHWTSTAMP: libc::Ioctl = 0x89b1;
+/// `HWTSTAMP_FILTER_ALL` of linux/net_tstamp.h: the only receive filter that covers UDP on any port.
+const FILTER_ALL: i32 = 1;
 // Bits of `so_timestamping`, linux/net_tstamp.h.
 const TX_HARDWARE: u32 = 1 << 0;
 const TX_SOFTWARE: u32 = 1 << 1;
@@ -29,6 +34,39 @@ struct TsInfo {
     tx_reserved: [u32; 3],
     rx_filters: u32,
     rx_reserved: [u32; 3],
+}
+
+/// `struct hwtstamp_config` of linux/net_tstamp.h.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct HwtstampConfig {
+    flags: i32,
+    tx_type: i32,
+    rx_filter: i32,
+}
+
+/// Whether the NIC behind `name` now stamps what leaves, and every packet that comes, with one clock. A driver that does not
+/// say, or knows no such thing, does not.
+pub fn stamps_every_packet(name: &str) -> bool {
+    stamping_now(name).is_ok_and(|config| covers_every_packet(&config))
+}
+
+fn stamping_now(name: &str) -> io::Result<HwtstampConfig> {
+    let mut request = request_for(name).map_err(io::Error::other)?;
+    let mut config = HwtstampConfig::default();
+    request.ifr_ifru.ifru_data = ptr::from_mut(&mut config).cast();
+    let socket = datagram_socket()?;
+    // SAFETY: `request` names an interface and points to `config`, which is laid out as hwtstamp_config and
+    // outlives the call; the kernel writes at most size_of::<HwtstampConfig>() bytes there.
+    let answer =
+        unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGHWTSTAMP, ptr::from_mut(&mut request)) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(config) }
+}
+
+/// Transmit types from `HWTSTAMP_TX_ON` (1) on stamp all that asks for it; the PTP, NTP and "some" filters leave our ports
+/// out; a flag (`HWTSTAMP_FLAG_BONDED_PHC_INDEX`) says that the clock may change under way.
+const fn covers_every_packet(config: &HwtstampConfig) -> bool {
+    config.flags == 0 && config.tx_type >= 1 && config.rx_filter == FILTER_ALL
 }
 
 /// The stamps a netdev's driver says it can take. Hardware ones also need the NIC's filter switched on.
@@ -168,7 +206,27 @@ mod tests {
     }
 
     #[test]
+    fn only_a_filter_for_all_packets_covers_probes() {
+        let config = |flags, tx_type, rx_filter| HwtstampConfig { flags, tx_type, rx_filter };
+        assert!(covers_every_packet(&config(0, 1, 1)));
+        // Off; transmit only; receive only; PTP event messages (12) and NTP (15), as ptp4l and chrony set; bonded.
+        for (flags, tx_type, rx_filter) in
+            [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 2), (0, 1, 12), (0, 1, 15), (1, 1, 1)]
+        {
+            assert!(!covers_every_packet(&config(flags, tx_type, rx_filter)), "{rx_filter}");
+        }
+    }
+
+    #[test]
+    fn loopback_has_no_stamping_to_read() {
+        let refused = stamping_now("lo").err().and_then(|e| e.raw_os_error());
+        assert_eq!(refused, Some(libc::EOPNOTSUPP));
+        assert!(!stamps_every_packet("lo") && !stamps_every_packet("rg-none0"));
+    }
+
+    #[test]
     fn layout_is_the_kernels() {
+        assert_eq!(mem::size_of::<HwtstampConfig>(), 12);
         assert_eq!(mem::size_of::<TsInfo>(), 44);
         assert_eq!(mem::offset_of!(TsInfo, rx_filters), 28);
     }

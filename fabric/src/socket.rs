@@ -1,6 +1,6 @@
 //! UDP sockets whose every departure and arrival is stamped, and the TCP stream of the `tcp` transport.
 //!
-//! Stamps are the kernel's (`SO_TIMESTAMPING`, Documentation/networking/timestamping.rst): arrival stamps come with
+//! Stamps are the NIC's where it stamps every packet already, else the kernel's (`SO_TIMESTAMPING`, Documentation/networking/timestamping.rst): arrival stamps come with
 //! the datagram, departure stamps on the error queue, numbered by `SOF_TIMESTAMPING_OPT_ID`. They are read in
 //! batches, together with ICMP errors, which arrive on the same queue (`IP_RECVERR`, ip(7)).
 
@@ -12,6 +12,7 @@
 mod batch;
 mod control;
 mod error_queue;
+mod nic;
 mod open;
 mod send;
 pub mod tcp;
@@ -22,6 +23,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
+
+use railgauge_core::timestamp_source::StampSource;
 
 pub use batch::{Datagram, ReceiveBatch};
 pub use control::LocalAddress;
@@ -35,7 +38,7 @@ pub struct UdpSocket {
     socket: socket2::Socket,
     local: SocketAddr,
     receive_buffer_bytes: usize,
-    kernel_stamps: Result<(), String>,
+    stamps: Result<StampSource, String>,
 }
 
 impl UdpSocket {
@@ -49,9 +52,10 @@ impl UdpSocket {
         self.receive_buffer_bytes
     }
 
-    /// Whether the kernel stamps arrivals and departures here, or why not.
-    pub fn kernel_stamps(&self) -> Result<(), &str> {
-        self.kernel_stamps.as_ref().copied().map_err(String::as_str)
+    /// Who stamps departures and arrivals here, `Hardware` or `Kernel`, or why nobody does. A packet that this one did not
+    /// stamp has no stamp.
+    pub fn stamps(&self) -> Result<StampSource, &str> {
+        self.stamps.as_ref().copied().map_err(String::as_str)
     }
 
     /// The path MTU as the kernel knows it (connected IPv4 and IPv6 sockets), in octets with the IP header.

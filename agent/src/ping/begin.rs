@@ -132,7 +132,7 @@ fn flows(
         dscp: config.dscp,
         ttl: config.ttl,
         receive_buffer_bytes,
-        kernel_stamps: true,
+        stamps: true,
     };
     let options = match config.transport {
         Transport::Udp => FlowOptions::Udp(udp),

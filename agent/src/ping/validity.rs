@@ -169,7 +169,7 @@ fn stamps(run: &PingRun, notes: &mut Vec<String>) {
     if run.config.transport == Transport::Tcp {
         return;
     }
-    let refused = run.end.flows.iter().find_map(|flow| flow.kernel_stamps.as_ref().err());
+    let refused = run.end.flows.iter().find_map(|flow| flow.stamps.as_ref().err());
     if let Some(why) = refused {
         notes.push(format!("stamps taken in user space: {why}"));
     }

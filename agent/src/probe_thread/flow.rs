@@ -14,6 +14,8 @@ use railgauge_fabric::socket::{
     UdpSocket, send_reason,
 };
 
+use crate::departures::DepartureStamps;
+
 /// How many sends may await their stamp: those of one burst and more, a power of two.
 const NUMBERS: usize = 1024;
 
@@ -78,6 +80,7 @@ pub struct Flow {
     next_stamp: u32,
     probe_of_stamp: Box<[(u32, u64)]>,
     stamps_due: u32,
+    departures: DepartureStamps,
     dropped: Option<u32>,
     /// Packets sent and received, warm-up included.
     pub counts: (u64, u64),
@@ -103,6 +106,7 @@ impl Flow {
             next_stamp: 0,
             probe_of_stamp: vec![(0, u64::MAX); NUMBERS].into(),
             stamps_due: 0,
+            departures: DepartureStamps::default(),
             dropped: None,
             counts: (0, 0),
         })
@@ -121,6 +125,26 @@ impl Flow {
             Link::Udp { socket, .. } => Some(socket),
             Link::Tcp { .. } => None,
         }
+    }
+
+    /// Whether departures are stamped after the fact.
+    pub fn is_stamped(&self) -> bool {
+        self.socket().is_some_and(|socket| socket.stamps().is_ok())
+    }
+
+    /// Whether so many replies came, and no stamp of a departure, though a kernel's precedes its reply.
+    pub fn lacks_stamps(&self, replies: usize) -> bool {
+        let at_once = Duration::ZERO;
+        self.is_stamped() && self.departures.are_absent(replies, at_once, clock::monotonic)
+    }
+
+    /// Waits for such stamps no more.
+    pub fn give_up_stamps(&mut self) {
+        let Link::Udp { socket, .. } = &mut self.link else { return };
+        // Refused, the kernel stamps on as before, and nobody asks: `is_stamped` is false all the same.
+        let _ = socket.give_up_departure_stamps();
+        self.departures = DepartureStamps::default();
+        self.forget_stamps();
     }
 
     pub fn source_port(&self) -> u16 {
@@ -192,7 +216,7 @@ impl Flow {
     ) -> usize {
         let Some(sent) = self.sent.take() else { return 0 };
         let packets = self.handed.len();
-        let stamped = self.socket().is_some_and(|s| s.kernel_stamps().is_ok()) && !sent.retried;
+        let stamped = self.is_stamped() && !sent.retried;
         for &number in &self.handed[..sent.taken] {
             let at = self.next_stamp as usize % NUMBERS;
             self.probe_of_stamp[at] = (self.next_stamp, number);
@@ -217,12 +241,17 @@ impl Flow {
     fn after_refusal(&mut self, errors: &mut ErrorQueue, on: &mut impl FnMut(FlowEvent<'_>)) {
         self.drain_errors(errors, &mut *on);
         let Link::Udp { socket, .. } = &self.link else { return };
-        if socket.kernel_stamps().is_err() {
+        if socket.stamps().is_err() {
             return;
         }
         if socket.restart_transmit_numbering().is_err() {
             on(FlowEvent::Error { reason: "stamp_numbering_lost", count: 1 });
         }
+        self.forget_stamps();
+    }
+
+    /// The kernel numbers stamps from 0 again; those of what was sent before are lost.
+    fn forget_stamps(&mut self) {
         self.next_stamp = 0;
         self.stamps_due = 0;
         self.probe_of_stamp.fill((0, u64::MAX));
@@ -232,10 +261,12 @@ impl Flow {
     pub fn drain_errors(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
         let Link::Udp { socket, .. } = &self.link else { return };
         let (table, due) = (&self.probe_of_stamp, &mut self.stamps_due);
+        let departures = &mut self.departures;
         let one_is_due = *due == 1;
         let sink = |entry| match entry {
             QueuedError::Transmitted { number, stamp, source } => {
                 *due = due.saturating_sub(1);
+                departures.stamped();
                 let (key, probe) = table[number as usize % NUMBERS];
                 if key == number && probe != u64::MAX {
                     on(FlowEvent::Transmitted { number: probe, stamp, source });
@@ -284,6 +315,7 @@ impl Flow {
                     let (bytes, stamp) = (datagram.payload, datagram.stamp);
                     on(FlowEvent::Packet { bytes, stamp, read_at });
                 }
+                self.departures.departed(count, clock::monotonic);
                 false
             }
             Link::Tcp { stream, failed, .. } if !*failed => {

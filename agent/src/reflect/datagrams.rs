@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use railgauge_core::reflector::{Received, Reflector, TransmitToken};
 use railgauge_core::stamp::MAX_UDP_PAYLOAD;
+use railgauge_core::time::Monotonic;
 use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::socket::{
     Datagram, ErrorQueue, QueuedError, ReceiveBatch, ReplyRoute, UdpOptions, UdpSocket, Waiter,
@@ -15,6 +17,7 @@ use railgauge_fabric::{clock, thread};
 
 use super::{LONGEST_SLEEP, Listening, ReflectConfig, ReflectError, ReflectReport};
 use crate::WaitMode;
+use crate::departures::DepartureStamps;
 
 /// Requests read with one call.
 const BATCH: usize = 32;
@@ -26,28 +29,27 @@ const RECEIVE_BUFFER: usize = 50_000 * 832;
 /// Replies whose departure stamp is awaited, per socket; a power of two.
 const TOKENS: usize = 1024;
 
+/// A socket that sent so many replies, the first of them so long ago, and got no stamp of any, will get none. A queueing
+/// discipline may hold each for a while, and a stamp is taken only behind it.
+const ENOUGH_TO_MISS_STAMPS: usize = 64;
+const LONGEST_TO_A_STAMP: Duration = Duration::from_secs(1);
+
 /// TTL of replies: the largest, so that they come back over any path the request came (RFC 5357 section 4.2.1).
 const TTL: u8 = 255;
 
 pub fn open(config: &ReflectConfig) -> Result<Vec<UdpSocket>, ReflectError> {
     let open = |&local| {
         let receive_buffer_bytes = RECEIVE_BUFFER;
-        let options = UdpOptions {
-            local,
-            peer: None,
-            dscp: 0,
-            ttl: TTL,
-            receive_buffer_bytes,
-            kernel_stamps: true,
-        };
+        let options =
+            UdpOptions { local, peer: None, dscp: 0, ttl: TTL, receive_buffer_bytes, stamps: true };
         UdpSocket::open(&options)
     };
     Ok(config.listen.iter().map(open).collect::<Result<_, _>>()?)
 }
 
 pub fn listening(socket: &UdpSocket) -> Listening {
-    let kernel_stamps = socket.kernel_stamps().map_err(ToOwned::to_owned);
-    Listening { local: socket.local_addr(), kernel_stamps }
+    let stamps = socket.stamps().map_err(ToOwned::to_owned);
+    Listening { local: socket.local_addr(), stamps }
 }
 
 /// Pins the calling thread where asked to.
@@ -64,6 +66,7 @@ struct Answering {
     next_stamp: u32,
     tokens: Box<[Option<(u32, TransmitToken)>]>,
     stamps_due: u32,
+    departures: DepartureStamps,
     dropped: u32,
 }
 
@@ -133,7 +136,8 @@ impl Responding {
 impl Answering {
     fn new(socket: UdpSocket) -> Self {
         let tokens = vec![None; TOKENS].into();
-        Self { socket, next_stamp: 0, tokens, stamps_due: 0, dropped: 0 }
+        let departures = DepartureStamps::default();
+        Self { socket, next_stamp: 0, tokens, stamps_due: 0, departures, dropped: 0 }
     }
 
     fn answer(
@@ -147,8 +151,7 @@ impl Answering {
         self.count_drops(datagram, trouble);
         let Some(from) = datagram.from else { return };
         let (t2, t2_source) = datagram.stamp.unwrap_or_else(|| (clock::wall(), StampSource::User));
-        let stamped = self.socket.kernel_stamps().is_ok();
-        let t3_source = if stamped { StampSource::Kernel } else { StampSource::User };
+        let t3_source = self.socket.stamps().unwrap_or(StampSource::User);
         let rx = Received { t2, t2_source, t3_source, ttl: datagram.ttl };
         let now = clock::monotonic();
         // Why a request gets no reply is counted by the rules.
@@ -158,7 +161,10 @@ impl Answering {
         let route = ReplyRoute { to: from, local: datagram.local, tos: datagram.tos };
         let packet = prepared.finish(clock::wall(), reply);
         match self.socket.reply(packet, &route) {
-            Ok(()) => self.left(prepared.token()),
+            Ok(()) => {
+                self.left(prepared.token());
+                self.departures.departed(1, || now);
+            }
             Err(error) => {
                 *trouble.entry(send_reason(&error)).or_default() += 1;
                 self.restart_numbering(errors, reflector, trouble);
@@ -166,7 +172,26 @@ impl Answering {
         }
         if self.stamps_due > 0 {
             self.take_departures(errors, reflector, trouble);
+            self.doubt_stamps(now, trouble);
         }
+    }
+
+    /// Promises no true t3 any more where the stamps do not come: each prober would wait for it in vain.
+    fn doubt_stamps(&mut self, now: Monotonic, trouble: &mut BTreeMap<&'static str, u64>) {
+        if !self.departures.are_absent(ENOUGH_TO_MISS_STAMPS, LONGEST_TO_A_STAMP, || now) {
+            return;
+        }
+        *trouble.entry("transmit_stamps_missing").or_default() += 1;
+        // Refused, the kernel stamps on as before, and nobody asks.
+        let _ = self.socket.give_up_departure_stamps();
+        self.departures = DepartureStamps::default();
+        self.forget_tokens();
+    }
+
+    /// The kernel numbers stamps from 0 again; those of replies before are lost, and never taken for another clock's.
+    fn forget_tokens(&mut self) {
+        self.tokens.fill(None);
+        (self.next_stamp, self.stamps_due) = (0, 0);
     }
 
     fn count_drops(&mut self, datagram: &Datagram<'_>, trouble: &mut BTreeMap<&'static str, u64>) {
@@ -180,7 +205,7 @@ impl Answering {
 
     /// A reply left: its stamp will have the next number.
     fn left(&mut self, token: Option<TransmitToken>) {
-        if self.socket.kernel_stamps().is_err() {
+        if self.socket.stamps().is_err() {
             return;
         }
         let at = self.next_stamp as usize % TOKENS;
@@ -197,12 +222,10 @@ impl Answering {
         trouble: &mut BTreeMap<&'static str, u64>,
     ) {
         self.take_departures(errors, reflector, trouble);
-        if self.socket.kernel_stamps().is_ok() && self.socket.restart_transmit_numbering().is_err()
-        {
+        if self.socket.stamps().is_ok() && self.socket.restart_transmit_numbering().is_err() {
             *trouble.entry("stamp_numbering_lost").or_default() += 1;
         }
-        self.tokens.fill(None);
-        (self.next_stamp, self.stamps_due) = (0, 0);
+        self.forget_tokens();
     }
 
     fn take_departures(
@@ -211,11 +234,12 @@ impl Answering {
         reflector: &mut Reflector,
         trouble: &mut BTreeMap<&'static str, u64>,
     ) {
-        let Self { socket, tokens, stamps_due, .. } = self;
+        let Self { socket, tokens, stamps_due, departures, .. } = self;
         let one_is_due = *stamps_due == 1;
         let sink = |entry| match entry {
             QueuedError::Transmitted { number, stamp, source } => {
                 *stamps_due = stamps_due.saturating_sub(1);
+                departures.stamped();
                 let waiting = tokens[number as usize % TOKENS].take();
                 if let Some((_, token)) = waiting.filter(|(key, _)| *key == number) {
                     reflector.transmitted(token, stamp, source);
@@ -231,3 +255,6 @@ impl Answering {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,8 +47,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 pub fn listening(listener: &TcpListener) -> Option<Listening> {
-    let kernel_stamps = Err("a byte stream has no packets to stamp".to_owned());
-    Some(Listening { local: listener.local_addr().ok()?, kernel_stamps })
+    let stamps = Err("a byte stream has no packets to stamp".to_owned());
+    Some(Listening { local: listener.local_addr().ok()?, stamps })
 }
 
 /// What all connections share.

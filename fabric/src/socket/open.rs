@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
+use railgauge_core::timestamp_source::StampSource;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::UdpSocket;
+use super::{UdpSocket, nic};
 
 /// What a socket should be.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +22,8 @@ pub struct UdpOptions {
     pub ttl: u8,
     /// Kernel memory wanted for datagrams not yet read, in bytes.
     pub receive_buffer_bytes: usize,
-    /// Whether to ask for kernel stamps.
-    pub kernel_stamps: bool,
+    /// Whether to ask for stamps: the NIC's where it takes them of every packet already, else the kernel's.
+    pub stamps: bool,
 }
 
 /// Why a socket could not be opened; each names the address and the way out.
@@ -79,7 +80,7 @@ pub enum OpenError {
 }
 
 impl UdpSocket {
-    /// Opens a socket. Stamps that cannot be had are no error: [`UdpSocket::kernel_stamps`] says why.
+    /// Opens a socket. Stamps that cannot be had are no error: [`UdpSocket::stamps`] says why.
     pub fn open(options: &UdpOptions) -> Result<Self, OpenError> {
         let local = options.local;
         let other = |step| move |source| OpenError::Other { step, local, source };
@@ -94,25 +95,43 @@ impl UdpSocket {
         set_addressing(&socket, options).map_err(other("set TTL and DSCP of"))?;
         let receive_buffer_bytes = set_receive_buffer(&socket, options.receive_buffer_bytes)
             .map_err(other("set the receive buffer of"))?;
-        let kernel_stamps = if options.kernel_stamps {
-            set_timestamping(socket.as_raw_fd())
-                .map_err(|e| format!("SO_TIMESTAMPING refused: {e}"))
-        } else {
-            Err("not asked for".to_owned())
-        };
         if let Some(peer) = options.peer {
             socket.connect(&peer.into()).map_err(|source| connect_error(local, peer, source))?;
         }
         let bound = socket.local_addr().map_err(other("read the address of"))?;
         let local = bound.as_socket().unwrap_or(local);
-        Ok(Self { socket, local, receive_buffer_bytes, kernel_stamps })
+        let stamps = if options.stamps {
+            choose_stamps(socket.as_raw_fd(), nic::stamps(local.ip()))
+        } else {
+            Err("not asked for".to_owned())
+        };
+        Ok(Self { socket, local, receive_buffer_bytes, stamps })
+    }
+
+    /// Asks for the next best stamps, as those of departures do not come: for the kernel's after the NIC's, then for those of
+    /// arrivals alone. What is on its way is stamped no more, and the numbering of departures begins anew at 0.
+    pub fn give_up_departure_stamps(&mut self) -> io::Result<()> {
+        let none = "departures alone, as the network driver stamps none";
+        let (stamps, flags) = match self.stamps {
+            Ok(StampSource::Hardware) => {
+                (Ok(StampSource::Kernel), departures_and_arrivals(StampSource::Kernel))
+            }
+            Ok(_) => (Err(none.to_owned()), ARRIVALS),
+            Err(_) => return Ok(()),
+        };
+        self.stamps = stamps;
+        self.ask_anew(flags)
     }
 
     /// Begins the numbering of departure stamps anew at 0. After a refused send it is unknown whether the kernel counted
     /// it; what the error queue still holds must be drained first.
     pub fn restart_transmit_numbering(&self) -> io::Result<()> {
-        set_int(self.raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 0)?;
-        set_timestamping(self.raw_fd())
+        self.ask_anew(self.stamps().map_or(0, departures_and_arrivals))
+    }
+
+    fn ask_anew(&self, flags: u32) -> io::Result<()> {
+        set_timestamping(self.raw_fd(), 0)?;
+        set_timestamping(self.raw_fd(), flags)
     }
 }
 
@@ -184,13 +203,31 @@ fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<usize> {
     socket.recv_buffer_size()
 }
 
-/// Kernel stamps on arrival and departure, departures numbered and without a copy of their payload.
-fn set_timestamping(fd: RawFd) -> io::Result<()> {
-    let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE
-        | libc::SOF_TIMESTAMPING_RX_SOFTWARE
-        | libc::SOF_TIMESTAMPING_SOFTWARE
-        | libc::SOF_TIMESTAMPING_OPT_ID
-        | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+/// Asks for the NIC's stamps where they can be had, else for the kernel's.
+fn choose_stamps(fd: RawFd, hardware: bool) -> Result<StampSource, String> {
+    let ask = |source| set_timestamping(fd, departures_and_arrivals(source)).map(|()| source);
+    let asked = if hardware { ask(StampSource::Hardware) } else { ask(StampSource::Kernel) };
+    asked.or_else(|_| ask(StampSource::Kernel)).map_err(|e| format!("SO_TIMESTAMPING refused: {e}"))
+}
+
+/// The kernel's stamps of what arrives.
+const ARRIVALS: u32 = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+
+/// Stamps on arrival and departure by one clock, never by both: what the NIC missed is not stamped by the kernel instead.
+/// Departures are numbered, and come without a copy of their payload.
+const fn departures_and_arrivals(source: StampSource) -> u32 {
+    let by = match source {
+        StampSource::Hardware => {
+            libc::SOF_TIMESTAMPING_TX_HARDWARE
+                | libc::SOF_TIMESTAMPING_RX_HARDWARE
+                | libc::SOF_TIMESTAMPING_RAW_HARDWARE
+        }
+        _ => libc::SOF_TIMESTAMPING_TX_SOFTWARE | ARRIVALS,
+    };
+    by | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY
+}
+
+fn set_timestamping(fd: RawFd, flags: u32) -> io::Result<()> {
     set_int(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags.cast_signed())
 }
 

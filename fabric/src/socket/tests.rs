@@ -8,14 +8,7 @@ use crate::clock;
 
 fn options(local: &str) -> UdpOptions {
     let local: SocketAddr = local.parse().unwrap();
-    UdpOptions {
-        local,
-        peer: None,
-        dscp: 0,
-        ttl: 64,
-        receive_buffer_bytes: 1 << 20,
-        kernel_stamps: true,
-    }
+    UdpOptions { local, peer: None, dscp: 0, ttl: 64, receive_buffer_bytes: 1 << 20, stamps: true }
 }
 
 /// Waits for the event itself, bounded by two seconds.
@@ -29,6 +22,10 @@ fn exchange(any: &str) {
     let responder = UdpSocket::open(&options(any)).unwrap();
     let peer = Some(responder.local_addr());
     let prober = UdpSocket::open(&UdpOptions { peer, ttl: 77, dscp: 46, ..options(any) }).unwrap();
+    assert_eq!(
+        (prober.stamps(), responder.stamps()),
+        (Ok(StampSource::Kernel), Ok(StampSource::Kernel))
+    );
     prober.send(&[7; 100]).unwrap();
 
     let mut batch = ReceiveBatch::new(4, 64);
@@ -134,6 +131,21 @@ fn a_closed_port_is_reported_by_name() {
     };
     ErrorQueue::default().drain(&prober, sink).unwrap();
     assert_eq!(refused, ["port_unreachable"]);
+}
+
+#[test]
+fn without_departure_stamps_arrivals_are_stamped_still() {
+    let mut socket = UdpSocket::open(&options("127.0.0.1:0")).unwrap();
+    socket.give_up_departure_stamps().unwrap();
+    assert!(socket.stamps().unwrap_err().contains("departures alone"));
+    let to = socket.local_addr();
+    socket.reply(&[0; 44], &ReplyRoute { to, local: None, tos: None }).unwrap();
+    let mut batch = ReceiveBatch::new(1, 64);
+    assert_eq!(receive(&socket, &mut batch), 1);
+    let stamp = batch.iter().next().unwrap().stamp;
+    assert_eq!(stamp.map(|(_, source)| source), Some(StampSource::Kernel));
+    let sink = |entry| panic!("{entry:?}");
+    assert_eq!(ErrorQueue::default().drain(&socket, sink).unwrap(), 0);
 }
 
 #[test]

@@ -37,9 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         dscp: 0,
         ttl: 255,
         receive_buffer_bytes: 1 << 20,
-        kernel_stamps: true,
+        stamps: true,
     })?;
-    socket.kernel_stamps().map_err(ToOwned::to_owned)?;
+    socket.stamps().map_err(ToOwned::to_owned)?;
     let local = socket.local_addr();
     writeln!(
         std::io::stderr(),

@@ -7,6 +7,8 @@ use crate::process::pause;
 use crate::{Failure, tools};
 use serde_json::json;
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 pub const ROW: Row = Row {
@@ -23,23 +25,27 @@ const MOST_RATIO: f64 = 1.05;
 const SERVER_CPU: usize = 1;
 const CLIENT_CPU: usize = 0;
 const PORT: &str = "21862";
+const PER_SECOND: u32 = 20_000;
 
 fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
     let sockperf = tools::sockperf(bench.repo())?;
+    let bare_pair = compile(bench)?;
     let (pairs, seconds) = scale.pick((2, 2), (5, 5));
     let mut outcome = Outcome::default();
-    let mut ratios = Vec::new();
+    let (mut ratios, mut floors) = (Vec::new(), Vec::new());
     for _ in 0..pairs {
         let (ours, size) = ours(bench, seconds)?;
         let theirs = theirs(bench, sockperf.as_os_str(), &size.to_string(), seconds)?;
+        let floor = floor(bench, &bare_pair, &size.to_string(), seconds)?;
         ratios.push(ours / theirs);
-        outcome
-            .raw
-            .push(json!({"app_rtt_p50_ns": ours, "sockperf_p50_ns": theirs, "size_bytes": size}));
+        floors.push(floor / theirs);
+        outcome.raw.push(json!({"app_rtt_p50_ns": ours, "sockperf_p50_ns": theirs,
+                                "bare_pair_p50_ns": floor, "size_bytes": size}));
     }
     let ratio = median(&ratios);
     outcome.figure("median ratio of p50", ratio, "");
-    for name in ["app_rtt_p50_ns", "sockperf_p50_ns"] {
+    outcome.figure("floor: bare C pair with stamps / sockperf", median(&floors), "");
+    for name in ["app_rtt_p50_ns", "sockperf_p50_ns", "bare_pair_p50_ns"] {
         let values: Vec<f64> = outcome.raw.iter().filter_map(|pair| pair[name].as_f64()).collect();
         outcome.figure(name.trim_end_matches("_ns"), median(&values), "ns");
     }
@@ -77,6 +83,29 @@ fn theirs(bench: &Bench<'_>, sockperf: &OsStr, size: &str, seconds: u32) -> Resu
         let said = ended.stdout.lines().chain(ended.stderr.lines()).last().unwrap_or("nothing");
         Failure::new(format!("sockperf printed no `percentile 50.000`; it said last: {said}"))
     })
+}
+
+/// The p50 of a bare C pair that takes the same stamps, ns: what no prober with stamps can beat here.
+fn floor(bench: &Bench<'_>, pair: &Path, size: &str, seconds: u32) -> Result<f64, Failure> {
+    let mut command = Command::new(pair);
+    let count = (seconds * PER_SECOND).to_string();
+    command.args([size, &count, "50000", &CLIENT_CPU.to_string(), &SERVER_CPU.to_string()]);
+    let ended = bench.complete(command, "bare_pair", Duration::from_secs(60))?;
+    let said: serde_json::Value = serde_json::from_str(&ended.stdout)
+        .map_err(|error| Failure::because("bare_pair printed no JSON", error))?;
+    said["p50_ns"].as_f64().ok_or_else(|| Failure::new("bare_pair printed no p50_ns"))
+}
+
+fn compile(bench: &Bench<'_>) -> Result<PathBuf, Failure> {
+    let program = bench.scratch().join("bare_pair");
+    let mut command = Command::new("cc");
+    command.args(["-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(&program);
+    command.arg(bench.repo().path("testbed/bare/bare_pair.c"));
+    let ended = bench.complete(command, "cc", Duration::from_secs(60))?;
+    if ended.code == Some(0) {
+        return Ok(program);
+    }
+    Err(Failure::because("cc refused bare_pair.c", ended.stderr.trim()))
 }
 
 /// The line `sockperf: ---> percentile 50.000 =    5.578`, microseconds, as ns.
