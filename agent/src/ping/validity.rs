@@ -189,13 +189,6 @@ fn stamps(run: &PingRun, notes: &mut Vec<String>) {
         };
         notes.push(format!("network_rtt is an upper bound: {why}"));
     }
-    let elsewhere = run.end.account.lost.saturating_sub(main.network_rtt.total().censored());
-    if elsewhere > 0 {
-        notes.push(format!(
-            "network_rtt looks too good: {elsewhere} of {} losses went with stamps other than {source}",
-            run.end.account.lost
-        ));
-    }
     let split = main.network_rtt.total().replies();
     let unsplit = run.end.account.received.saturating_sub(split);
     if unsplit > 0 {

@@ -272,6 +272,7 @@ impl Flow {
                     on(FlowEvent::Transmitted { number: probe, stamp, source });
                 }
             }
+            QueuedError::TooBig { mtu } => on(FlowEvent::TooBig { mtu: Some(mtu) }),
             QueuedError::Refused { reason, mtu } => {
                 on(FlowEvent::Error { reason, count: 1 });
                 if mtu.is_some() {

@@ -245,6 +245,8 @@ impl Answering {
                     reflector.transmitted(token, stamp, source);
                 }
             }
+            // Counted by the send that was refused.
+            QueuedError::TooBig { .. } => {}
             // A prober that went away before its last reply.
             QueuedError::Refused { reason, .. } => *trouble.entry(reason).or_default() += 1,
         };

@@ -20,6 +20,8 @@ pub struct ReflectReport {
     pub dropped: BTreeMap<&'static str, u64>,
     /// STAMP sessions begun.
     pub sessions: u64,
+    /// Sessions that made room for a new one, with the true t3s they still owed: more senders than the table holds.
+    pub sessions_evicted: u64,
     /// Replies that carried an earlier reply's true t3.
     pub follow_ups_sent: u64,
     /// What went wrong in the sockets, by reason: refused sends, ICMP errors, overflows.
@@ -37,6 +39,7 @@ impl ReflectReport {
             replied: counters.replied,
             dropped: dropped.filter(|&(_, count)| count > 0).collect(),
             sessions: counters.sessions_started,
+            sessions_evicted: counters.sessions_evicted,
             follow_ups_sent: counters.follow_ups_sent,
             errors,
         }

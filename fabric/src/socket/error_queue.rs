@@ -30,6 +30,11 @@ pub enum QueuedError {
         /// The MTU that did not suffice, for `packet_too_big`.
         mtu: Option<u32>,
     },
+    /// The call that sent was refused for its size, and said so already: this is the MTU that did not suffice.
+    TooBig {
+        /// In octets, with the IP header.
+        mtu: u32,
+    },
 }
 
 /// Buffers for reading the queue, allocated once.
@@ -85,6 +90,9 @@ fn entry(batch: &ReceiveBatch, index: usize) -> Option<QueuedError> {
         return Some(QueuedError::Transmitted { number: error.ee_data, stamp, source });
     }
     let errno = i32::try_from(error.ee_errno).unwrap_or(0);
+    if error.ee_origin == libc::SO_EE_ORIGIN_LOCAL {
+        return (errno == libc::EMSGSIZE).then_some(QueuedError::TooBig { mtu: error.ee_info });
+    }
     let mtu = (errno == libc::EMSGSIZE).then_some(error.ee_info);
     Some(QueuedError::Refused { reason: refusal(errno), mtu })
 }
