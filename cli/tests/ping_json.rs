@@ -213,9 +213,9 @@ fn answer(request: &[u8], t2_source: u8) -> Vec<u8> {
     reply
 }
 
-/// Losses that go with rare stamps leave the series that is printed: that is said.
+/// Losses that go with rare stamps are in the series that is printed all the same: no reflector can rid it of them.
 #[test]
-fn losses_beside_the_printed_stamps_are_noted() {
+fn losses_between_rare_stamps_stay_in_the_printed_series() {
     let (front, target) = mute();
     let args = ["ping", &target, "--output", "json", "--warmup", "0", "--count", "40"];
     let args = [&args[..], &["--interval", "5ms", "--timeout", "100ms"]].concat();
@@ -230,11 +230,8 @@ fn losses_beside_the_printed_stamps_are_noted() {
     }
     let json = checked(&finish(child), 0, "stamps of two kinds");
     let (lost, placed) = (&json["lost"], &json["network_rtt"]["censored"]["count"]);
-    let elsewhere = lost.as_u64().unwrap() - placed.as_u64().unwrap();
-    let note = format!("{elsewhere} of {lost} losses");
-    let noted = json["validity"].to_string().contains(&note);
-    assert_eq!(noted, elsewhere > 0, "{json:#}");
-    assert!(lost.as_u64() >= Some(4) && elsewhere >= 3, "{json:#}");
+    assert!(lost.as_u64() >= Some(4), "{json:#}");
+    assert_eq!(lost, placed, "{json:#}");
 }
 
 /// Behind for good, the prober still hears a request to stop.
