@@ -5,6 +5,7 @@
 
 mod flow;
 pub mod recording;
+mod run;
 #[cfg(test)]
 mod tests;
 pub mod watch;
@@ -14,9 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use railgauge_core::session::{
-    Account, ConfigError, Outcome, Probe, ProbeSession, SessionConfig, Wake,
-};
+use railgauge_core::session::{Outcome, Probe, ProbeSession, SessionConfig, Wake};
 use railgauge_core::stamp::{Reply, ReplyError, RequestTemplate, TimestampFormat};
 use railgauge_core::time::{Monotonic, Wall};
 use railgauge_core::timestamp_source::StampSource;
@@ -28,7 +27,8 @@ use flow::{Flow, FlowEvent};
 
 pub use flow::{FlowError, FlowOptions};
 use recording::{Recording, WindowReport};
-use watch::{ThreadFindings, ThreadWatch};
+pub use run::{FlowEnd, ProbeEnd, ProbeRun, StartError};
+use watch::ThreadWatch;
 
 /// The longest sleep, so that a request to stop is heard.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
@@ -76,74 +76,6 @@ const REFUSED_BY_THIS_HOST: [&str; 4] =
 const ENOUGH_TO_MISS_STAMPS: usize = 64;
 const ENOUGH_AT_END_OF_WARM_UP: usize = 10;
 
-/// What a run needs.
-pub struct ProbeRun {
-    /// Schedule and account.
-    pub session: SessionConfig,
-    /// The packets.
-    pub template: RequestTemplate,
-    /// The format of their timestamps.
-    pub format: TimestampFormat,
-    /// The sockets, one a flow.
-    pub flows: Vec<FlowOptions>,
-    /// Spin or sleep.
-    pub mode: WaitMode,
-    /// Whether every outcome is kept and handed over at the end.
-    pub keep_outcomes: bool,
-}
-
-/// Why a run could not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A flow.
-    #[error(transparent)]
-    Flow(#[from] FlowError),
-    /// The schedule.
-    #[error(transparent)]
-    Session(#[from] ConfigError),
-}
-
-/// What a run leaves behind, beside its windows.
-#[derive(Debug)]
-pub struct ProbeEnd {
-    /// The account.
-    pub account: Account,
-    /// What happened to the thread.
-    pub findings: ThreadFindings,
-    /// Samples kept out of the split because too many kinds of stamps came.
-    pub unrecorded: u64,
-    /// The last path MTU that did not suffice, where the kernel knows it.
-    pub mtu: Option<u32>,
-    /// The flows, in order.
-    pub flows: Vec<FlowEnd>,
-    /// Every outcome, in send order, where asked for.
-    pub outcomes: Vec<Outcome>,
-    /// The first slot that counts.
-    pub first_counted_slot: Monotonic,
-    /// The wall clock at that slot.
-    pub started_at: Wall,
-    /// Whether the run ended itself, because no probe of the warm-up was answered and some were refused on their way, or all
-    /// by this host.
-    pub gave_up: bool,
-    /// Whether the reflector does not know our telemetry TLVs.
-    pub telemetry_unknown: bool,
-}
-
-/// What is known of one flow at the end.
-#[derive(Debug)]
-pub struct FlowEnd {
-    /// Its source port.
-    pub source_port: u16,
-    /// Packets sent, warm-up included.
-    pub packets_sent: u64,
-    /// Packets received, warm-up included.
-    pub packets_received: u64,
-    /// Who stamped, `Hardware` or `Kernel`, or why nobody did.
-    pub stamps: Result<StampSource, String>,
-    /// The receive buffer granted, in bytes; `None` for a stream.
-    pub receive_buffer_bytes: Option<usize>,
-}
-
 /// A run on its thread.
 pub struct ProbeThread<'a> {
     session: ProbeSession,
@@ -189,14 +121,11 @@ impl<'a> ProbeThread<'a> {
         let receive = ReceiveBatch::new(batch, length.max(2048));
         let config = SessionConfig { transmit_stamps, flows: flow_count, ..run.session };
         let start = clock::monotonic();
-        let session = ProbeSession::new(config, start)?;
-        let first = session.first_counted_slot();
-        let started_at = first.as_nanos().saturating_add_signed(clock::wall_offset());
-        let started_at = Wall::from_unix_nanos(started_at);
-        Ok(Self {
-            recording: Recording::new(first, started_at, flow_count),
+        let started_at = clock::wall();
+        let mut thread = Self {
+            session: ProbeSession::new(config, start)?,
+            recording: Recording::new(start, started_at, flow_count),
             started_at,
-            session,
             template: run.template,
             format: run.format,
             waiter: Waiter::new(flows.iter().map(Flow::fd)),
@@ -215,7 +144,19 @@ impl<'a> ProbeThread<'a> {
             gave_up: false,
             telemetry_unknown: false,
             mtu: None,
-        })
+        };
+        thread.begin();
+        Ok(thread)
+    }
+
+    /// The first probe is due now: taking the memory above may have lasted a thousand slots.
+    fn begin(&mut self) {
+        self.session.begin_at(clock::monotonic());
+        let first = self.session.first_counted_slot();
+        let started_at = first.as_nanos().saturating_add_signed(clock::wall_offset());
+        self.started_at = Wall::from_unix_nanos(started_at);
+        self.recording.begin_at(first, self.started_at);
+        self.watch = ThreadWatch::begin();
     }
 
     /// Runs to the end of the schedule, or until stopped.
@@ -481,20 +422,6 @@ impl<'a> ProbeThread<'a> {
             started_at: self.started_at,
             gave_up: self.gave_up,
             telemetry_unknown: self.telemetry_unknown,
-        }
-    }
-}
-
-impl FlowEnd {
-    fn of(flow: &Flow) -> Self {
-        let socket = flow.socket();
-        let no_stamps = || Err("a byte stream has no packets to stamp".to_owned());
-        Self {
-            source_port: flow.source_port(),
-            packets_sent: flow.counts.0,
-            packets_received: flow.counts.1,
-            stamps: socket.map_or_else(no_stamps, |s| s.stamps().map_err(ToOwned::to_owned)),
-            receive_buffer_bytes: socket.map(|s| s.receive_buffer_bytes()),
         }
     }
 }

@@ -102,6 +102,14 @@ impl ProbeSession {
         Self::numbered_from(config, start, 0)
     }
 
+    /// Moves the first slot to `start`: to be called, if at all, before the first [`poll`](Self::poll), by a driver that has taken
+    /// its memory meanwhile, which for a long table of unfinished probes lasts many slots.
+    pub fn begin_at(&mut self, start: Monotonic) {
+        let SessionConfig { interval, warmup, count, .. } = self.config;
+        self.schedule = Schedule::new(start, interval, warmup, count);
+        self.read_dry_at = start;
+    }
+
     /// As [`new`](Self::new), with another number than 0 for the first probe.
     fn numbered_from(
         config: SessionConfig,

@@ -57,6 +57,26 @@ pub fn sockperf(repo: &Repo) -> Result<PathBuf, Failure> {
     })
 }
 
+/// stamp-suite, another project's STAMP sender and reflector, built by cargo below `target/tools` on first use.
+///
+/// # Errors
+/// When cargo cannot get or build it.
+pub fn stamp_suite(repo: &Repo) -> Result<PathBuf, Failure> {
+    let root = repo.path("target/tools/stamp-suite");
+    let program = root.join("bin/stamp-suite");
+    if !program.exists() {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["install", "--quiet", "--locked", "stamp-suite", "--version", "1.0.0"]);
+        cargo.arg("--root").arg(&root);
+        if !command::run(cargo)?.success {
+            return Err(Failure::new(
+                "cargo cannot install stamp-suite 1.0.0: see what it says above",
+            ));
+        }
+    }
+    Ok(program)
+}
+
 /// The Python that has the pinned packages.
 pub fn python(repo: &Repo) -> PathBuf {
     venv(repo).join("bin/python")

@@ -76,6 +76,11 @@ impl Recording {
         }
     }
 
+    /// Moves the first slot to `start`, before anything is recorded.
+    pub const fn begin_at(&mut self, start: Monotonic, started_at: Wall) {
+        (self.start, self.started_at) = (start, started_at);
+    }
+
     /// Records `outcome`; when it belongs to a later window than the one before, that one is handed out first.
     pub fn record(&mut self, outcome: &Outcome, mut full: impl FnMut(WindowReport)) {
         let slot = match outcome {

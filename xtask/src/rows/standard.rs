@@ -1,5 +1,7 @@
 //! Packets exchanged with STAMP peers that were written from the RFCs alone, in both roles and both modes.
 
+mod suite;
+
 use super::outcome::float;
 use super::{Judged, Outcome, Row, Scale};
 use crate::harness::Bench;
@@ -70,6 +72,9 @@ fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
             }
             exchanges += PEER_SENDERS.len() + PEER_REFLECTORS.len();
         }
+    }
+    if matches!(scale, Scale::Full) {
+        exchanges += suite::exchange(bench, &mut outcome)?;
     }
     let wrong = float(outcome.misses.len());
     outcome.figure("dialects", float(exchanges), "");

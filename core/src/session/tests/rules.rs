@@ -232,3 +232,12 @@ fn what_cannot_be_held_in_memory_is_refused_and_what_can_is_not() {
     let zero = config(Duration::ZERO, MAX_IN_FLIGHT as u64, Duration::from_secs(1));
     assert!(ProbeSession::new(zero, at(0)).is_err());
 }
+
+#[test]
+fn a_run_that_begins_later_has_no_slots_behind_it() {
+    let mut session = session(3, 0);
+    session.begin_at(at(5 * MS));
+    assert_eq!(session.poll(at(4 * MS)), Wake::Wait(at(5 * MS)));
+    assert!(matches!(session.poll(at(5 * MS)), Wake::Send(probe) if probe.slot == at(5 * MS)));
+    assert_eq!((session.account().scheduled, session.account().skipped), (1, 0));
+}
