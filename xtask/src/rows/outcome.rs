@@ -37,14 +37,30 @@ impl Outcome {
         }
     }
 
-    /// The figures in one line.
+    /// The figures in one line; one that was taken in several rounds as its range.
     pub fn summary(&self) -> String {
-        let parts = self.figures.iter().map(|figure| {
-            let unit =
-                if figure.unit.is_empty() { String::new() } else { format!(" {}", figure.unit) };
-            format!("{} {}{unit}", figure.name, digits(figure.value))
-        });
+        let mut names: Vec<&str> = Vec::new();
+        for figure in &self.figures {
+            if !names.contains(&figure.name.as_str()) {
+                names.push(&figure.name);
+            }
+        }
+        let parts = names.iter().map(|name| self.range_of(name));
         parts.collect::<Vec<_>>().join(", ")
+    }
+
+    fn range_of(&self, name: &str) -> String {
+        let of_name: Vec<&Figure> = self.figures.iter().filter(|f| f.name == name).collect();
+        let values = || of_name.iter().map(|figure| figure.value);
+        let (least, most) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
+        let value = if of_name.len() == 1 {
+            digits(least)
+        } else {
+            format!("{} to {} in {} rounds", digits(least), digits(most), of_name.len())
+        };
+        let unit = of_name.first().map_or("", |figure| &figure.unit);
+        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+        format!("{name} {value}{unit}")
     }
 
     /// The figures as JSON.
@@ -127,5 +143,9 @@ mod tests {
         outcome.expect(false, || "no".into());
         assert_eq!(outcome.summary(), "ratio 1.025, p50 5012345 ns");
         assert_eq!(outcome.misses, ["no"]);
+        outcome.figure("ratio", 1.5, "");
+        outcome.figure("p50", 5_012_340.0, "ns");
+        let rounds = "ratio 1.025 to 1.500 in 2 rounds, p50 5012340 to 5012345 in 2 rounds ns";
+        assert_eq!(outcome.summary(), rounds);
     }
 }
