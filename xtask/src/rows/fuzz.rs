@@ -13,7 +13,14 @@ pub const ROW: Row = Row {
     shows: "no packet makes either role panic or grow without bound",
     bound: ">= 10 million mutated packets through the fuzz target of every packet decoder: no panic, no allocation \
             without bound, every one counted by reason",
-    covers: &["core/src/stamp", "core/src/reflector.rs", "testbed/fuzz/src", "testbed/src/mutate"],
+    covers: &[
+        "core/src/stamp",
+        "core/src/reflector.rs",
+        "core/src/frame.rs",
+        "core/src/histogram",
+        "testbed/fuzz/src",
+        "testbed/src/mutate",
+    ],
     judged: Judged::AtEveryScale,
     run,
 };
