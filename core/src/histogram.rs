@@ -16,4 +16,4 @@ mod window;
 pub use counts::SparseCounts;
 pub use recorder::Recorder;
 pub(crate) use recorder::SEPARATION;
-pub use window::Window;
+pub use window::{PartsError, Window, WindowParts};

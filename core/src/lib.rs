@@ -3,9 +3,12 @@
 //! Nothing here reads a clock, opens a socket or touches a file: time and bytes come in as arguments, so
 //! that every rule runs under simulated time. See `docs/ARCHITECTURE.md` for what each room may know.
 
+pub mod finding;
 pub mod frame;
 pub mod histogram;
 pub mod json;
+pub mod path;
+pub mod path_window;
 pub mod quantile;
 pub mod reflector;
 pub mod schedule;

@@ -1,5 +1,6 @@
-//! `cargo xtask gen`: man pages and shell completions, made from the definition of the commands and committed, so
-//! that packages need no build step for them and a reader of a change sees what changed for users.
+//! `cargo xtask gen`: man pages and shell completions, made from the definition of the commands, and the code of the wire,
+//! made from its specification. Committed, so that packages need no build step for them and a reader of a change sees
+//! what changed for users.
 
 use crate::repo::Repo;
 use crate::tidy::Complaint;
@@ -9,7 +10,7 @@ use clap_complete::Shell;
 use std::collections::BTreeMap;
 
 /// Directories that hold nothing but generated files.
-const DIRECTORIES: &[&str] = &["deploy/man", "deploy/completions"];
+const DIRECTORIES: &[&str] = &["deploy/man", "deploy/completions", crate::wire::DIRECTORY];
 
 /// Each generated file's path, relative to the root, and its content.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -17,9 +18,11 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 /// Everything that is generated.
 ///
 /// # Errors
-/// When a page cannot be rendered.
-pub fn all() -> Result<Files, Failure> {
-    files(railgauge_cli::args::command())
+/// When a page cannot be rendered, or the specification of the wire does not compile.
+pub fn all(repo: &Repo) -> Result<Files, Failure> {
+    let mut all = files(railgauge_cli::args::command())?;
+    all.append(&mut crate::wire::files(repo)?);
+    Ok(all)
 }
 
 /// Man pages and completions of `command` and its subcommands.

@@ -17,5 +17,6 @@ pub mod rows;
 pub mod screen;
 pub mod tidy;
 pub mod tools;
+pub mod wire;
 
 pub use failure::Failure;

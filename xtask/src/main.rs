@@ -59,7 +59,7 @@ fn run(step: &Step) -> Result<ExitCode, Failure> {
         Step::Long { table: true, .. } => long::write_table(&repo).map(|()| true)?,
         Step::Long { rows, dirty, .. } => long::run(&repo, rows, *dirty)?,
         Step::Demo => demo::run(&repo)?,
-        Step::Gen => generated::write(&repo, &generated::all()?).map(|()| true)?,
+        Step::Gen => generated::write(&repo, &generated::all(&repo)?).map(|()| true)?,
         Step::Tools => tools::prepare(&repo).map(|()| true)?,
         Step::Deny => deny::run(&repo)?,
         Step::Tidy => tidy::report(&repo)?,

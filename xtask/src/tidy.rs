@@ -51,7 +51,7 @@ pub fn check(repo: &Repo) -> Result<Vec<Complaint>, Failure> {
             }));
         }
     }
-    complaints.extend(generated::check(repo, &generated::all()?)?);
+    complaints.extend(generated::check(repo, &generated::all(repo)?)?);
     complaints.sort();
     Ok(complaints)
 }

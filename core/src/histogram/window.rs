@@ -40,7 +40,104 @@ impl Default for Window {
     }
 }
 
+/// A window taken apart, for sending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowParts {
+    /// Replies in range, by bucket.
+    pub counts: SparseCounts,
+    /// The smallest reply, exactly; any value without replies.
+    pub min_ns: u64,
+    /// The largest.
+    pub max_ns: u64,
+    /// All replies added up.
+    pub sum_ns: u128,
+    /// Replies above 60 s.
+    pub overflow: u64,
+    /// Time-outs.
+    pub censored: u64,
+    /// For each place, rises that end there minus rises that start there; places rise, none is zero.
+    pub rises: Vec<(u16, i64)>,
+}
+
+/// Why parts are no window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartsError {
+    /// Places of rises do not rise, or lie outside the layout.
+    #[error("place {0} of a rise is out of order or out of range")]
+    Place(u16),
+    /// A rise that is none.
+    #[error("place {0} has zero rises")]
+    NoRise(u16),
+}
+
 impl Window {
+    /// Takes it apart.
+    pub fn into_parts(self) -> WindowParts {
+        let Self { counts, min_ns, max_ns, sum_ns, overflow, censored, rises } = self;
+        WindowParts { counts, min_ns, max_ns, sum_ns, overflow, censored, rises }
+    }
+
+    /// The rises by place, for sending.
+    pub fn rises(&self) -> &[(u16, i64)] {
+        &self.rises
+    }
+
+    /// Puts one together that was sent. Whether its numbers can be true is [`is_plausible`](Self::is_plausible)'s question.
+    ///
+    /// # Errors
+    /// Where the rises are not what they should be.
+    pub fn from_parts(parts: WindowParts) -> Result<Self, PartsError> {
+        let WindowParts { counts, min_ns, max_ns, sum_ns, overflow, censored, rises } = parts;
+        let mut least = 0;
+        for &(place, rise) in &rises {
+            if place < least || place > CENSORED_PLACE {
+                return Err(PartsError::Place(place));
+            }
+            if rise == 0 {
+                return Err(PartsError::NoRise(place));
+            }
+            least = place + 1;
+        }
+        let mut window = Self { counts, min_ns, max_ns, sum_ns, overflow, censored, rises };
+        if window.replies() == 0 {
+            (window.min_ns, window.max_ns) = (u64::MAX, 0);
+        }
+        Ok(window)
+    }
+
+    /// Whether minimum, maximum and sum agree with the buckets, and there are no more rises than samples.
+    pub fn is_plausible(&self) -> bool {
+        let n = self.replies();
+        if n == 0 {
+            return self.sum_ns == 0;
+        }
+        let Some((first, last)) = self.ends() else { return false };
+        let in_bucket = |ns: u64, index: u16| {
+            (layout::lowest_equivalent(index)..=layout::highest_equivalent(index)).contains(&ns)
+        };
+        let min = match first {
+            Some(index) => in_bucket(self.min_ns, index),
+            None => self.min_ns > layout::HIGHEST_NS,
+        };
+        let max = match last {
+            Some(index) => in_bucket(self.max_ns, index),
+            None => self.max_ns > layout::HIGHEST_NS,
+        };
+        let (least, most) =
+            (u128::from(self.min_ns) * u128::from(n), u128::from(self.max_ns) * u128::from(n));
+        let ended = self.rises.iter().fold(0i64, |sum, r| sum.saturating_add(r.1));
+        let begun = ended <= i64::try_from(self.samples()).unwrap_or(i64::MAX);
+        min && max && (least..=most).contains(&self.sum_ns) && begun
+    }
+
+    /// The buckets that hold the smallest and the largest reply; `None` inside: it is above 60 s.
+    fn ends(&self) -> Option<(Option<u16>, Option<u16>)> {
+        let first = self.counts.entries().first().map(|e| e.0);
+        let last = self.counts.entries().last().map(|e| e.0);
+        let last = if self.overflow > 0 { None } else { Some(last?) };
+        Some((first, last))
+    }
+
     /// The replies in range, by bucket.
     pub const fn counts(&self) -> &SparseCounts {
         &self.counts

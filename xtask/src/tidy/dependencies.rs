@@ -12,8 +12,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("railgauge-kernels", &[]),
     ("railgauge-fabric", &["railgauge-core", "railgauge-kernels"]),
     ("railgauge-agent", &["railgauge-core", "railgauge-proto", "railgauge-fabric"]),
-    ("railgauge-coordinator", &["railgauge-core", "railgauge-proto"]),
-    ("railgauge-cli", &["railgauge-core", "railgauge-proto", "railgauge-agent"]),
+    ("railgauge-report", &["railgauge-core"]),
+    ("railgauge-coordinator", &["railgauge-core", "railgauge-proto", "railgauge-report"]),
+    (
+        "railgauge-cli",
+        &["railgauge-core", "railgauge-proto", "railgauge-report", "railgauge-agent"],
+    ),
     (
         "railgauge-testbed",
         &[
@@ -21,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "railgauge-proto",
             "railgauge-kernels",
             "railgauge-fabric",
+            "railgauge-report",
             "railgauge-agent",
             "railgauge-coordinator",
             "railgauge-cli",

@@ -1,0 +1,3 @@
+//! `railgauge-agent`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `railgauge-coordinator`.
+
+fn main() {}

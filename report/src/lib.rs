@@ -1,0 +1,1 @@
+//! The sweep as an object and as pages: JSON types, HTML, SVG.
