@@ -6,6 +6,7 @@ use railgauge_core::time::Wall;
 
 mod departures;
 pub mod inventory;
+pub mod mesh;
 pub mod ping;
 mod probe_thread;
 pub mod reflect;

@@ -3,7 +3,7 @@
 //! It is never a task of a runtime, and nothing it calls blocks but its own sleep. What it records leaves once a second
 //! through a channel without a bound: one message a second, read by a thread that does nothing else.
 
-mod flow;
+pub(crate) mod flow;
 pub mod recording;
 mod run;
 #[cfg(test)]
@@ -73,7 +73,7 @@ const REFUSED_BY_THIS_HOST: [&str; 4] =
 
 /// Replies after which stamps of departures that never came are waited for no more; fewer at the end of the warm-up. The
 /// kernel's precede the reply; a NIC's may come some milliseconds after it, and the kernel's then take their place.
-const ENOUGH_TO_MISS_STAMPS: usize = 64;
+pub(crate) const ENOUGH_TO_MISS_STAMPS: usize = 64;
 const ENOUGH_AT_END_OF_WARM_UP: usize = 10;
 
 /// A run on its thread.
@@ -433,7 +433,7 @@ fn is_hopeless(sent: u64, received: u64, errors: &BTreeMap<&'static str, u64>) -
 }
 
 /// Tells the session what a flow reports.
-fn report(session: &mut ProbeSession, mtu: &mut Option<u32>, event: &FlowEvent<'_>) {
+pub(crate) fn report(session: &mut ProbeSession, mtu: &mut Option<u32>, event: &FlowEvent<'_>) {
     match *event {
         FlowEvent::Transmitted { number, stamp, source } => {
             session.transmitted(number, stamp, source);
@@ -445,7 +445,7 @@ fn report(session: &mut ProbeSession, mtu: &mut Option<u32>, event: &FlowEvent<'
     }
 }
 
-fn trouble(session: &mut ProbeSession, telemetry_unknown: &mut bool, reply: &Reply) {
+pub(crate) fn trouble(session: &mut ProbeSession, telemetry_unknown: &mut bool, reply: &Reply) {
     *telemetry_unknown |= reply.trouble.unrecognized;
     for (is_so, reason) in [
         (reply.trouble.malformed, "reply_tlv_malformed"),
@@ -458,7 +458,7 @@ fn trouble(session: &mut ProbeSession, telemetry_unknown: &mut bool, reply: &Rep
     }
 }
 
-const fn reply_reason(error: ReplyError) -> &'static str {
+pub(crate) const fn reply_reason(error: ReplyError) -> &'static str {
     match error {
         ReplyError::TooShort { .. } => "reply_too_short",
         ReplyError::BadHmac => "reply_hmac_wrong",

@@ -26,6 +26,11 @@ impl Schedule {
         Self { start, interval, warmup, count }
     }
 
+    /// The first slot of all.
+    pub(crate) const fn start(&self) -> Monotonic {
+        self.start
+    }
+
     /// The intended send time of slot `index` (from 0, warm-up included), or `None` past the last.
     pub fn slot(&self, index: u64) -> Option<Monotonic> {
         let warmup_interval = self.interval.min(WARMUP_INTERVAL);

@@ -28,6 +28,7 @@ mod ring;
 mod split;
 #[cfg(test)]
 mod tests;
+mod unsent;
 mod waiting;
 
 use crate::schedule::Schedule;
@@ -37,10 +38,12 @@ use crate::timestamp_source::StampSource;
 pub use account::Account;
 pub use config::{ConfigError, MAX_IN_FLIGHT, SessionConfig};
 pub use split::{Outcome, Parts, PartsMissing, Sample};
+pub use unsent::Unsent;
 
 use follow_up::FlowState;
 use ring::{Entry, Ring, State};
 use split::split;
+use unsent::UnsentSlots;
 
 /// At most this many finished probes are handed out by one call of [`ProbeSession::settle`], so that the burst after
 /// a loss (everything sent during the time-out) never keeps the probe thread from its next slot. One recorded sample
@@ -94,6 +97,7 @@ pub struct ProbeSession {
     /// Probes without a verdict, those that do not count included.
     outstanding: u64,
     stopped: bool,
+    unsent: Option<UnsentSlots>,
 }
 
 impl ProbeSession {
@@ -126,8 +130,36 @@ impl ProbeSession {
             account: Account::default(),
             outstanding: 0,
             stopped: false,
+            unsent: None,
             config,
         })
+    }
+
+    /// Keeps the slots whose probe never leaves from now on, for [`drain_unsent`](Self::drain_unsent).
+    pub fn keep_unsent(&mut self) {
+        self.unsent.get_or_insert_default();
+    }
+
+    /// Hands over the slots whose probe never left, where they are kept.
+    pub fn drain_unsent(&mut self, sink: impl FnMut(Monotonic, Unsent)) {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.drain(&self.schedule, sink);
+        }
+    }
+
+    /// Every slot before this time has been handed out, by [`settle`](Self::settle) or [`drain_unsent`](Self::drain_unsent) (if called since the last
+    /// [`poll`](Self::poll)); `None`: all there will ever be.
+    pub fn settled_before(&self) -> Option<Monotonic> {
+        let oldest = self.ring.oldest().map(|entry| entry.probe.slot);
+        oldest.into_iter().chain(self.schedule.slot(self.next_slot)).min()
+    }
+
+    /// No slot that is not yet used will be: what is under way is waited for, then the run is done.
+    pub fn finish(&mut self) {
+        let SessionConfig { interval, warmup, .. } = self.config;
+        let (used, start) = (self.next_slot, self.schedule.start());
+        self.schedule =
+            Schedule::new(start, interval, warmup.min(used), used.saturating_sub(warmup));
     }
 
     /// The account so far.
@@ -202,7 +234,12 @@ impl ProbeSession {
 
     fn skip(&mut self, purpose: Purpose) {
         match purpose {
-            Purpose::Measure => self.account.skipped += 1,
+            Purpose::Measure => {
+                self.account.skipped += 1;
+                if let Some(unsent) = &mut self.unsent {
+                    unsent.skip(self.next_slot - 1);
+                }
+            }
             Purpose::Warmup => self.account.warmup_discarded += 1,
             Purpose::FollowUp => {}
         }
@@ -238,6 +275,9 @@ impl ProbeSession {
             self.account.sent -= 1;
             self.account.in_flight -= 1;
             self.account.send_errors += 1;
+            if let Some(unsent) = &mut self.unsent {
+                unsent.refuse(probe.slot);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod control;
 mod error_queue;
 mod nic;
 mod open;
+mod poller;
 mod send;
 pub mod tcp;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use batch::{Datagram, ReceiveBatch};
 pub use control::LocalAddress;
 pub use error_queue::{ErrorQueue, QueuedError};
 pub use open::{OpenError, UdpOptions};
+pub use poller::Poller;
 pub use send::{BURST, ReplyRoute, SendBatch, Sent, send_reason};
 
 /// A UDP socket, non-blocking.

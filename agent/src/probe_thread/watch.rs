@@ -126,8 +126,9 @@ impl ThreadWatch {
         self.findings.late_starts_explained += u64::from(self.behind_since_gap);
     }
 
-    /// Looks whether the wall clock was stepped since the last look; to be called about once a second.
-    pub fn look_at_clock(&mut self) {
+    /// Looks whether the wall clock was stepped since the last look, and returns its new offset if so; to be called about once
+    /// a second.
+    pub fn look_at_clock(&mut self) -> Option<i64> {
         let offset = clock::wall_offset();
         let step = offset.wrapping_sub(self.wall_offset);
         self.wall_offset = offset;
@@ -135,6 +136,7 @@ impl ThreadWatch {
             self.findings.clock_steps_ns.push(step);
         }
         self.last = clock::monotonic();
+        (step.unsigned_abs() > STEP).then_some(offset)
     }
 
     /// Warm-up is over: what was found so far does not count, but for what still makes probes late.

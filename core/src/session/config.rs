@@ -36,8 +36,9 @@ pub enum ConfigError {
     TooManyInFlight(u128),
 }
 
-/// Room for what waits for its turn to be settled.
-const MARGIN: u128 = 1024;
+/// Room for what waits for its turn to be settled: as many again as can be unfinished, within these bounds. A daemon has a
+/// table for each of its paths, most of them slow.
+const MARGIN: std::ops::RangeInclusive<u128> = 32..=1024;
 
 /// Room for follow-up probes, per flow: those of three time-outs and some that are answered.
 const CARRIERS: u128 = 16;
@@ -58,7 +59,9 @@ impl SessionConfig {
         };
         let warmup = slots(self.interval.min(WARMUP_INTERVAL), self.warmup);
         let carriers = CARRIERS * u128::from(self.flows);
-        let needed = warmup + slots(self.interval, self.count) + carriers + MARGIN;
+        let counted = slots(self.interval, self.count);
+        let margin = counted.clamp(*MARGIN.start(), *MARGIN.end());
+        let needed = warmup + counted + carriers + margin;
         let fits = usize::try_from(needed).ok().filter(|&n| n <= MAX_IN_FLIGHT);
         fits.ok_or(ConfigError::TooManyInFlight(needed))
     }

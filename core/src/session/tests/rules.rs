@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::world::{MS, S, config};
 use crate::session::{
-    ConfigError, MAX_IN_FLIGHT, Outcome, Parts, PartsMissing, ProbeSession, SessionConfig, Wake,
+    ConfigError, MAX_IN_FLIGHT, Outcome, Parts, PartsMissing, ProbeSession, SessionConfig, Unsent,
+    Wake,
 };
 use crate::stamp::{ErrorEstimate, FollowUp, Reply, TlvTrouble};
 use crate::time::{Monotonic, Wall};
@@ -240,4 +241,36 @@ fn a_run_that_begins_later_has_no_slots_behind_it() {
     assert_eq!(session.poll(at(4 * MS)), Wake::Wait(at(5 * MS)));
     assert!(matches!(session.poll(at(5 * MS)), Wake::Send(probe) if probe.slot == at(5 * MS)));
     assert_eq!((session.account().scheduled, session.account().skipped), (1, 0));
+}
+
+/// An account by window needs the slot of every probe that never left.
+#[test]
+fn slots_without_a_probe_are_handed_over_once() {
+    let mut session = session(100, 0);
+    session.keep_unsent();
+    send(&mut session, 0);
+    // Stood still: the time-out is 10 ms, so the slots from 1 to 19 are too old at 30 ms.
+    let Wake::Send(probe) = session.poll(at(30 * MS)) else { panic!("nothing to send") };
+    session.sent(probe, at(30 * MS), Wall::from_unix_nanos(S), [0; 8]);
+    session.refused(probe.number, "not_permitted");
+    let mut unsent = Vec::new();
+    session.drain_unsent(|slot, why| unsent.push((slot.as_nanos() / MS, why)));
+    assert_eq!(unsent.last(), Some(&(20, Unsent::Refused)));
+    let skipped: Vec<u64> = unsent[..unsent.len() - 1].iter().map(|slot| slot.0).collect();
+    assert_eq!(skipped, (1..20).collect::<Vec<_>>());
+    session.drain_unsent(|_, _| panic!("twice"));
+    assert_eq!(session.account().skipped + session.account().send_errors, 20);
+}
+
+#[test]
+fn a_run_that_is_finished_waits_for_what_is_under_way() {
+    let mut session = session(100, 0);
+    send(&mut session, 0);
+    assert_eq!(session.settled_before(), Some(at(0)));
+    session.finish();
+    assert!(matches!(session.poll(at(5 * MS)), Wake::Wait(_)));
+    assert!(session.received(&reply(0), at(6 * MS), user(S + 6 * MS)));
+    assert_eq!(settled(&mut session, 6 * MS).len(), 1);
+    assert_eq!((session.poll(at(7 * MS)), session.settled_before()), (Wake::Done, None));
+    assert_eq!(session.account().scheduled, 1);
 }

@@ -1,0 +1,373 @@
+//! The continuous probes of a node: one thread drives all its paths (design D5), each with an open-loop session and a socket
+//! of its own, and hands over what became of every slot, window by window.
+//!
+//! Nothing here blocks but the thread's own sleep. Finished windows leave through a bounded queue; where it is full, because
+//! the disk behind it stands still, they are counted as unrecorded.
+
+mod lane;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use railgauge_core::path::Path;
+use railgauge_core::time::Monotonic;
+use railgauge_fabric::socket::{ErrorQueue, Poller, ReceiveBatch};
+use railgauge_fabric::{clock, thread as fabric_thread};
+
+use crate::probe_thread::watch::{ThreadFindings, ThreadWatch};
+use lane::Lane;
+pub use windows::RawWindow;
+
+/// The longest sleep: the wall clock is looked at this often.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// How often the wall clock is compared with the monotonic one.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+
+/// How long a path whose socket could not be opened is left alone.
+const REOPEN_AFTER: Duration = Duration::from_secs(10);
+
+/// Token of the pipe that brings commands.
+const COMMANDS: u64 = u64::MAX;
+
+/// One path to probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneSetup {
+    /// Which.
+    pub path: Arc<Path>,
+    /// The responder.
+    pub peer: SocketAddr,
+    /// Our address, that of the path's source endpoint.
+    pub local: IpAddr,
+    /// Between intended sends.
+    pub interval: Duration,
+    /// Slots are at multiples of the interval, by the wall clock, plus this.
+    pub phase: Duration,
+    /// When a probe is lost.
+    pub timeout: Duration,
+    /// Least octets of payload.
+    pub size: usize,
+}
+
+/// What the thread can be told.
+enum Command {
+    /// Probe these, under this epoch, and nothing else.
+    Plan(u64, Vec<LaneSetup>),
+    /// Multiply all intervals by this.
+    Slow(u32),
+    /// Send no more, wait for what is under way, hand over all windows, end.
+    Drain,
+}
+
+/// What the thread has done, readable at any time.
+#[derive(Debug, Default)]
+pub struct MeshCounters {
+    /// Windows lost because the queue behind the thread was full.
+    pub windows_unrecorded: AtomicU64,
+    /// Paths of the plan.
+    pub paths: AtomicU64,
+    /// Of those, the ones that no socket could be opened for.
+    pub paths_failed: AtomicU64,
+}
+
+/// A running mesh.
+pub struct Mesh {
+    commands: Sender<Command>,
+    wake: UnixStream,
+    counters: Arc<MeshCounters>,
+    thread: Option<JoinHandle<ThreadFindings>>,
+}
+
+impl Mesh {
+    /// Starts the thread, on processor `cpu` if given. Windows of `window` length go to `windows`.
+    ///
+    /// # Errors
+    /// When the system has no thread or descriptor left.
+    pub fn start(
+        cpu: Option<usize>,
+        window: Duration,
+        windows: SyncSender<RawWindow>,
+    ) -> io::Result<Self> {
+        let (commands, received) = mpsc::channel();
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let counters = Arc::new(MeshCounters::default());
+        let driver = Driver::new(received, woken, window, windows, Arc::clone(&counters))?;
+        let run = move || {
+            if fabric_thread::set_timer_slack_to_minimum().is_err() {
+                tracing::debug!("timer slack stays at its default: probes may start 50 us late");
+            }
+            let pinned = cpu.map(fabric_thread::pin_to);
+            if let Some(Err(error)) = pinned {
+                tracing::warn!("the probe thread is not pinned: {error}");
+            }
+            driver.run()
+        };
+        let thread = thread::Builder::new().name("mesh".to_owned()).spawn(run)?;
+        Ok(Self { commands, wake, counters, thread: Some(thread) })
+    }
+
+    /// Probes these from now on, under this epoch, and nothing else. Paths that were probed alike go on undisturbed.
+    pub fn plan(&self, epoch: u64, lanes: Vec<LaneSetup>) {
+        self.tell(Command::Plan(epoch, lanes));
+    }
+
+    /// Multiplies all intervals by `factor`: 1 is the plan's own rate.
+    pub fn slow(&self, factor: u32) {
+        self.tell(Command::Slow(factor.max(1)));
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> &MeshCounters {
+        &self.counters
+    }
+
+    /// Sends no more, waits for what is under way (one time-out at most) and returns when all windows are handed over.
+    pub fn drain(mut self) -> Option<ThreadFindings> {
+        self.tell(Command::Drain);
+        let thread = self.thread.take()?;
+        match thread.join() {
+            Ok(findings) => Some(findings),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn tell(&self, command: Command) {
+        // The thread ends only when told to, and a full pipe wakes it as well as one octet more would.
+        let _ = self.commands.send(command);
+        let _ = (&self.wake).write(&[1]);
+    }
+}
+
+struct Driver {
+    commands: Receiver<Command>,
+    woken: UnixStream,
+    window: Duration,
+    windows: SyncSender<RawWindow>,
+    counters: Arc<MeshCounters>,
+    poller: Poller,
+    lanes: Vec<Lane>,
+    /// The plan as given, and its epoch.
+    plan: Vec<LaneSetup>,
+    epoch: u64,
+    factor: u32,
+    /// Paths without a socket, and when to try again.
+    failed: Vec<LaneSetup>,
+    retry_at: Monotonic,
+    next_token: u64,
+    receive: ReceiveBatch,
+    errors: ErrorQueue,
+    watch: ThreadWatch,
+    wall_offset: i64,
+    look_at_clock: Monotonic,
+    draining: bool,
+}
+
+impl Driver {
+    fn new(
+        commands: Receiver<Command>,
+        woken: UnixStream,
+        window: Duration,
+        windows: SyncSender<RawWindow>,
+        counters: Arc<MeshCounters>,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add(woken.as_fd(), COMMANDS)?;
+        Ok(Self {
+            commands,
+            woken,
+            window,
+            windows,
+            counters,
+            poller,
+            lanes: Vec::new(),
+            plan: Vec::new(),
+            epoch: 0,
+            factor: 1,
+            failed: Vec::new(),
+            retry_at: clock::monotonic(),
+            next_token: 0,
+            receive: ReceiveBatch::new(1, 2048),
+            errors: ErrorQueue::default(),
+            watch: ThreadWatch::begin(),
+            wall_offset: clock::wall_offset(),
+            look_at_clock: clock::monotonic(),
+            draining: false,
+        })
+    }
+
+    fn run(mut self) -> ThreadFindings {
+        self.watch = ThreadWatch::begin();
+        loop {
+            let now = self.watch.now();
+            self.look_at_clock(now);
+            let next = self.step_lanes(now);
+            if self.draining && self.lanes.is_empty() {
+                return self.watch.findings();
+            }
+            if !self.failed.is_empty() && now >= self.retry_at {
+                self.reopen(now);
+            }
+            self.sleep(next);
+        }
+    }
+
+    /// Does what is due, and returns when something will be.
+    fn step_lanes(&mut self, now: Monotonic) -> Monotonic {
+        let Self { lanes, errors, windows, counters, watch, wall_offset, .. } = self;
+        let mut next = now.saturating_add(LONGEST_SLEEP);
+        let mut any_done = false;
+        for lane in lanes.iter_mut() {
+            if lane.wake <= now {
+                let deliver = |window| deliver(windows, counters, window);
+                lane.step(now, watch, errors, *wall_offset, deliver);
+            }
+            any_done |= lane.is_done;
+            next = next.min(lane.wake);
+        }
+        if any_done {
+            lanes.retain(|lane| !lane.is_done);
+        }
+        next
+    }
+
+    fn sleep(&mut self, next: Monotonic) {
+        let now = self.watch.now();
+        let timeout = next.saturating_since(now);
+        if timeout > Duration::ZERO {
+            self.watch.caught_up();
+        }
+        let waited = self.poller.wait(timeout);
+        self.watch.woken(now.saturating_add(timeout));
+        if let Err(error) = waited {
+            // Without it nothing can be waited for; what is due is done all the same, a tick at a time.
+            tracing::error!("cannot wait for packets: {error}");
+            thread::park_timeout(Duration::from_millis(10));
+            return;
+        }
+        let mut commands = false;
+        let Self { poller, lanes, receive, errors, .. } = self;
+        // The wait looked at every socket, later than `now`: one that is not reported had nothing then.
+        let unreported_are_dry = !poller.is_full();
+        for lane in lanes.iter_mut() {
+            lane.was_waited_for(now, unreported_are_dry);
+        }
+        for (token, readiness) in poller.ready() {
+            if token == COMMANDS {
+                commands = true;
+            } else if let Ok(index) = lanes.binary_search_by_key(&token, |lane| lane.token) {
+                lanes[index].take(readiness, receive, errors);
+            }
+        }
+        if commands {
+            self.take_commands();
+        }
+    }
+
+    fn take_commands(&mut self) {
+        let mut octets = [0; 64];
+        while matches!(self.woken.read(&mut octets), Ok(n) if n > 0) {}
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Plan(epoch, plan) => {
+                    (self.epoch, self.plan) = (epoch, plan);
+                    self.apply_plan();
+                }
+                Command::Slow(factor) if factor != self.factor => {
+                    self.factor = factor;
+                    self.apply_plan();
+                }
+                Command::Slow(_) => {}
+                Command::Drain => {
+                    self.draining = true;
+                    self.plan.clear();
+                    self.apply_plan();
+                }
+            }
+        }
+    }
+
+    /// Ends lanes that are not wanted any more, begins those that are new; others go on.
+    fn apply_plan(&mut self) {
+        let slowed = |setup: &LaneSetup| {
+            let interval = setup.interval.saturating_mul(self.factor);
+            LaneSetup { interval, ..setup.clone() }
+        };
+        let mut wanted: Vec<LaneSetup> = self.plan.iter().map(slowed).collect();
+        self.counters.paths.store(wanted.len() as u64, Ordering::Relaxed);
+        let epoch = self.epoch;
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.is_finishing) {
+            match wanted.iter().position(|setup| *setup == lane.setup) {
+                Some(at) => {
+                    wanted.swap_remove(at);
+                    lane.epoch = epoch;
+                }
+                None => lane.finish(),
+            }
+        }
+        self.failed.clear();
+        self.open(wanted);
+    }
+
+    fn reopen(&mut self, now: Monotonic) {
+        self.retry_at = now.saturating_add(REOPEN_AFTER);
+        let failed = std::mem::take(&mut self.failed);
+        self.open(failed);
+    }
+
+    fn open(&mut self, wanted: Vec<LaneSetup>) {
+        for setup in wanted {
+            let token = self.next_token;
+            match Lane::open(setup.clone(), token, self.epoch, self.window, self.wall_offset) {
+                Ok(lane) => match self.poller.add(lane.fd(), token) {
+                    Ok(()) => {
+                        self.next_token += 1;
+                        // Tokens rise, so the list stays sorted by them.
+                        self.lanes.push(lane);
+                    }
+                    Err(error) => self.fail(setup, &error),
+                },
+                Err(error) => self.fail(setup, &error),
+            }
+        }
+        self.counters.paths_failed.store(self.failed.len() as u64, Ordering::Relaxed);
+    }
+
+    fn fail(&mut self, setup: LaneSetup, error: &dyn std::error::Error) {
+        if self.failed.is_empty() {
+            self.retry_at = clock::monotonic().saturating_add(REOPEN_AFTER);
+        }
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        tracing::warn!("cannot probe {}: {error}{cause}", setup.path);
+        self.failed.push(setup);
+    }
+
+    /// Slots are given to windows by the wall clock; a step of it marks the windows that are open.
+    fn look_at_clock(&mut self, now: Monotonic) {
+        if now < self.look_at_clock {
+            return;
+        }
+        self.look_at_clock = now.saturating_add(LOOK_AT_CLOCK);
+        if let Some(offset) = self.watch.look_at_clock() {
+            self.wall_offset = offset;
+            self.lanes.iter_mut().for_each(Lane::clock_stepped);
+        }
+    }
+}
+
+fn deliver(windows: &SyncSender<RawWindow>, counters: &MeshCounters, window: RawWindow) {
+    if windows.try_send(window).is_err() {
+        counters.windows_unrecorded.fetch_add(1, Ordering::Relaxed);
+    }
+}

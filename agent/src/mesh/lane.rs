@@ -1,0 +1,262 @@
+//! One path of the mesh: its session, its socket, its windows.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use railgauge_core::session::{ConfigError, Outcome, Probe, ProbeSession, SessionConfig, Wake};
+use railgauge_core::stamp::{
+    ErrorEstimate, RequestTemplate, SenderConfig, SizeError, TimestampFormat,
+};
+use railgauge_core::time::Monotonic;
+use railgauge_core::timestamp_source::StampSource;
+use railgauge_fabric::clock;
+use railgauge_fabric::socket::{ErrorQueue, Readiness, ReceiveBatch, UdpOptions};
+
+use super::LaneSetup;
+use super::windows::{LaneWindows, RawWindow};
+use crate::probe_thread::flow::{Flow, FlowEvent};
+use crate::probe_thread::watch::ThreadWatch;
+use crate::probe_thread::{
+    ENOUGH_TO_MISS_STAMPS, FlowError, FlowOptions, reply_reason, report, trouble,
+};
+use crate::receive_buffer_for;
+
+/// Probes sent later than this after their slot are late starts (design D3, sleeping).
+const LATE: Duration = Duration::from_millis(1);
+
+/// Enough to fill neighbour tables and caches: a plan that changes must not cost a flood.
+const WARMUP: u64 = 3;
+
+/// Probes sent in a row before others have their turn.
+const MOST_SENT: usize = 16;
+
+/// Why a path cannot be probed.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// Its socket.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    /// Its schedule.
+    #[error(transparent)]
+    Session(#[from] ConfigError),
+    /// Its packets.
+    #[error(transparent)]
+    Size(#[from] SizeError),
+}
+
+pub struct Lane {
+    pub setup: LaneSetup,
+    pub token: u64,
+    /// Of the plan that it is probed under.
+    pub epoch: u64,
+    /// When something is to be done, if nothing comes before.
+    pub wake: Monotonic,
+    /// No more slots.
+    pub is_finishing: bool,
+    /// Nothing more will come of it.
+    pub is_done: bool,
+    session: ProbeSession,
+    template: RequestTemplate,
+    flow: Flow,
+    windows: LaneWindows,
+    /// The socket had nothing at this time; `None` while it may have.
+    dry_at: Option<Monotonic>,
+}
+
+impl Lane {
+    pub fn open(
+        setup: LaneSetup,
+        token: u64,
+        epoch: u64,
+        window: Duration,
+        wall_offset: i64,
+    ) -> Result<Self, LaneError> {
+        let template = RequestTemplate::new(SenderConfig {
+            format: TimestampFormat::Ntp,
+            ssid: 0,
+            error_estimate: ErrorEstimate::UNSYNCHRONIZED,
+            key: None,
+            telemetry: true,
+            min_size: setup.size,
+        })?;
+        let options = FlowOptions::Udp(UdpOptions {
+            local: SocketAddr::new(setup.local, 0),
+            peer: Some(setup.peer),
+            dscp: setup.path.dscp,
+            ttl: 255,
+            receive_buffer_bytes: receive_buffer_for(setup.interval, setup.timeout, template.len()),
+            stamps: true,
+        });
+        let flow = Flow::open(&options, template.len())?;
+        let config = SessionConfig {
+            interval: setup.interval,
+            count: u64::MAX,
+            warmup: WARMUP,
+            timeout: setup.timeout,
+            late_threshold: LATE,
+            flows: 1,
+            transmit_stamps: flow.is_stamped(),
+        };
+        let start = first_slot(&setup, wall_offset);
+        let mut session = ProbeSession::new(config, start)?;
+        session.keep_unsent();
+        let windows = LaneWindows::new(&setup, template.len(), window);
+        Ok(Self {
+            setup,
+            token,
+            epoch,
+            wake: start,
+            is_finishing: false,
+            is_done: false,
+            session,
+            template,
+            flow,
+            windows,
+            dry_at: None,
+        })
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.flow.fd()
+    }
+
+    /// Sends what is due, and hands over what is finished.
+    pub fn step(
+        &mut self,
+        now: Monotonic,
+        watch: &mut ThreadWatch,
+        errors: &mut ErrorQueue,
+        wall_offset: i64,
+        deliver: impl FnMut(RawWindow),
+    ) {
+        if let Some(at) = self.dry_at.take() {
+            self.session.read_dry(at);
+        }
+        self.wake = self.send_due(now, watch, errors);
+        let Self { session, windows, .. } = self;
+        let mut settle = |outcome: Outcome| windows.outcome(outcome, wall_offset);
+        while session.settle(now, &mut settle) {}
+        session.drain_unsent(|slot, why| windows.unsent(slot, why, wall_offset));
+        let account = session.account();
+        windows.note(account);
+        if self.is_done {
+            windows.in_flight(account.in_flight);
+        }
+        let settled_before = if self.is_done { None } else { session.settled_before() };
+        windows.close(settled_before, wall_offset, self.epoch, deliver);
+    }
+
+    fn send_due(
+        &mut self,
+        mut now: Monotonic,
+        watch: &mut ThreadWatch,
+        errors: &mut ErrorQueue,
+    ) -> Monotonic {
+        for _ in 0..MOST_SENT {
+            let late_before = self.session.account().late_starts;
+            let wake = self.session.poll(now);
+            if self.session.account().late_starts > late_before {
+                watch.late_start();
+            }
+            match wake {
+                Wake::Send(probe) => self.hand_over(probe, now, errors),
+                Wake::Wait(until) => return until,
+                Wake::Done => {
+                    self.is_done = true;
+                    return now;
+                }
+            }
+            now = watch.now();
+        }
+        now
+    }
+
+    fn hand_over(&mut self, probe: Probe, now: Monotonic, errors: &mut ErrorQueue) {
+        let Self { session, template, flow, .. } = self;
+        let stamped = flow.is_stamped();
+        let packet = flow.next_packet(probe.number);
+        #[expect(clippy::cast_possible_truncation, reason = "numbers wrap (RFC 8762 section 4.2)")]
+        let sequence = probe.number as u32;
+        let t1 = clock::wall();
+        template.write(sequence, t1, packet);
+        flow.transmit();
+        session.sent(probe, now, t1, TimestampFormat::Ntp.encode(t1));
+        if !stamped {
+            session.transmitted(probe.number, t1, StampSource::User);
+        }
+        let mut mtu = None;
+        let mut on = |event: FlowEvent<'_>| report(session, &mut mtu, &event);
+        flow.conclude(errors, &mut on);
+        if flow.awaits_stamps() {
+            flow.drain_errors(errors, on);
+        }
+    }
+
+    /// A wait that began at `at` looked at the socket too; where it finds something, [`take`](Self::take) is called next.
+    pub const fn was_waited_for(&mut self, at: Monotonic, dry_unless_reported: bool) {
+        self.dry_at = if dry_unless_reported { Some(at) } else { None };
+    }
+
+    /// Takes what the socket has to offer.
+    pub fn take(
+        &mut self,
+        readiness: Readiness,
+        receive: &mut ReceiveBatch,
+        errors: &mut ErrorQueue,
+    ) {
+        let Self { session, template, flow, .. } = self;
+        let (mut mtu, mut telemetry_unknown) = (None, false);
+        if readiness.error {
+            flow.drain_errors(errors, |event| report(session, &mut mtu, &event));
+        }
+        if readiness.readable {
+            self.dry_at = None;
+            flow.receive(receive, errors, |event| match event {
+                FlowEvent::Packet { bytes, stamp, read_at } => match template.parse_reply(bytes) {
+                    Ok(reply) => {
+                        trouble(session, &mut telemetry_unknown, &reply);
+                        session.received(&reply, read_at.monotonic, read_at.arrival(stamp));
+                    }
+                    Err(e) => session.error(reply_reason(e), 1),
+                },
+                other => report(session, &mut mtu, &other),
+            });
+            self.doubt_stamps(errors);
+        }
+        self.wake = Monotonic::default();
+    }
+
+    /// Where so many replies came and no stamp of a departure did, the next best ones are taken.
+    fn doubt_stamps(&mut self, errors: &mut ErrorQueue) {
+        let Self { session, flow, .. } = self;
+        if flow.lacks_stamps(ENOUGH_TO_MISS_STAMPS) {
+            let mut mtu = None;
+            flow.drain_errors(errors, |event| report(session, &mut mtu, &event));
+            if flow.lacks_stamps(ENOUGH_TO_MISS_STAMPS) {
+                flow.give_up_stamps();
+            }
+        }
+    }
+
+    /// No more slots; what is under way is waited for.
+    pub fn finish(&mut self) {
+        self.is_finishing = true;
+        self.session.finish();
+        self.wake = Monotonic::default();
+    }
+
+    pub fn clock_stepped(&mut self) {
+        self.windows.clock_stepped();
+    }
+}
+
+/// The next multiple of the interval plus phase, by the wall clock.
+fn first_slot(setup: &LaneSetup, wall_offset: i64) -> Monotonic {
+    let now = clock::monotonic();
+    let interval = setup.interval.as_nanos().max(1);
+    let wall = u128::from(now.as_nanos().saturating_add_signed(wall_offset));
+    let phase = setup.phase.as_nanos() % interval;
+    let wait = (interval + phase - wall % interval) % interval;
+    now.saturating_add(Duration::from_nanos(u64::try_from(wait).unwrap_or(0)))
+}

@@ -1,0 +1,109 @@
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::sync_channel;
+
+use railgauge_core::path::{Endpoint, Memory, NodeName, PortName, Transport};
+
+use super::*;
+use crate::WaitMode;
+use crate::reflect::{ReflectConfig, Responder};
+
+fn path(dst: &str) -> Arc<Path> {
+    let at = |node: &str| Endpoint {
+        node: NodeName::new(node).unwrap(),
+        port: PortName::new("lo").unwrap(),
+        rail: 0,
+    };
+    Arc::new(Path {
+        src: at("a"),
+        dst: at(dst),
+        transport: Transport::Udp,
+        memory: Memory::Host,
+        flow: 0,
+        dscp: 0,
+    })
+}
+
+fn setup(dst: &str, peer: SocketAddr, interval_ms: u64) -> LaneSetup {
+    LaneSetup {
+        path: path(dst),
+        peer,
+        local: "127.0.0.1".parse().unwrap(),
+        interval: Duration::from_millis(interval_ms),
+        phase: Duration::ZERO,
+        timeout: Duration::from_millis(100),
+        size: 44,
+    }
+}
+
+fn responder() -> Responder {
+    Responder::open(ReflectConfig {
+        transport: crate::ping::Transport::Udp,
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        mode: WaitMode::Sleep,
+        cpu: None,
+        max_rate: None,
+        keys: Vec::new(),
+    })
+    .unwrap()
+}
+
+/// Two paths, one of which is never answered, over a change of plan and to the end: every slot is in one window, and each
+/// window's account holds.
+#[test]
+fn every_slot_is_in_one_window_over_changes_of_plan() {
+    let stop = AtomicBool::new(false);
+    let responder = responder();
+    let good = responder.listening()[0].local;
+    // Bound and never read: its queue takes what is sent.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bad = silent.local_addr().unwrap();
+    let (windows, received) = sync_channel(1024);
+    let all = thread::scope(|scope| {
+        let responding = scope.spawn(|| responder.run(&stop));
+        let mesh = Mesh::start(None, Duration::from_millis(50), windows).unwrap();
+        mesh.plan(1, vec![setup("b", good, 2), setup("c", bad, 5)]);
+        let mut all: Vec<RawWindow> = Vec::new();
+        let enough = |all: &[RawWindow], epoch| {
+            all.iter().filter(|w| w.epoch == epoch && w.path.dst.node.as_str() == "b").count() >= 4
+        };
+        let next = || received.recv_timeout(Duration::from_secs(20)).unwrap();
+        while !enough(&all, 1) {
+            all.push(next());
+        }
+        // One path goes on, one goes, one comes.
+        mesh.plan(2, vec![setup("b", good, 2), setup("d", good, 5)]);
+        while !enough(&all, 2) {
+            all.push(next());
+        }
+        mesh.slow(10);
+        mesh.drain();
+        all.extend(received.try_iter());
+        stop.store(true, Ordering::Relaxed);
+        responding.join().unwrap().unwrap();
+        all
+    });
+    for window in &all {
+        let a = window.account;
+        assert_eq!(a.scheduled, a.sent + a.skipped + a.send_errors, "{a:?}");
+        assert_eq!(a.sent, a.received + a.lost + a.in_flight, "{a:?}");
+        assert_eq!(window.outcomes.len() as u64, a.received + a.lost);
+        assert_eq!(window.start_unix_ns % window.length_ns, 0);
+    }
+    let total = |dst: &str, of: fn(&WindowAccount) -> u64| -> u64 {
+        all.iter().filter(|w| w.path.dst.node.as_str() == dst).map(|w| of(&w.account)).sum()
+    };
+    assert_eq!(total("c", |a| a.received), 0);
+    assert!(total("c", |a| a.lost) >= 10);
+    assert!(total("b", |a| a.received) >= 100 && total("d", |a| a.received) >= 5);
+    // Full windows of 50 ms hold 25 slots of 2 ms, in every one but the first and the last of a lane.
+    let full = all.iter().filter(|w| w.account.scheduled == 25).count();
+    assert!(full >= 6, "{full} of {} windows are full", all.len());
+    let mut numbers: Vec<_> =
+        all.iter().map(|w| (&w.path, w.parameters, w.start_unix_ns)).collect();
+    numbers.sort();
+    let before = numbers.len();
+    numbers.dedup();
+    assert_eq!(before, numbers.len(), "a window was handed over twice");
+}
+
+use railgauge_core::path_window::WindowAccount;
