@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use railgauge_core::time::Wall;
 
+pub mod daemon;
 mod departures;
 pub mod inventory;
 pub mod mesh;
 pub mod ping;
 mod probe_thread;
 pub mod reflect;
+pub mod spool;
 pub mod target;
 
 /// Whether a thread spins or sleeps between packets. Never mixed in one series: sleeping adds its wake-up to app RTT.

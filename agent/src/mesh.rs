@@ -13,9 +13,9 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 
 /// How long a path whose socket could not be opened is left alone.
 const REOPEN_AFTER: Duration = Duration::from_secs(10);
+
+/// How long the end waits for replies: one time-out of a second, and some.
+const LAST_REPLIES: Duration = Duration::from_millis(1_500);
 
 /// Token of the pipe that brings commands.
 const COMMANDS: u64 = u64::MAX;
@@ -65,6 +68,8 @@ enum Command {
     Plan(u64, Vec<LaneSetup>),
     /// Multiply all intervals by this.
     Slow(u32),
+    /// Windows of this length from now on.
+    Window(Duration),
     /// Send no more, wait for what is under way, hand over all windows, end.
     Drain,
 }
@@ -85,7 +90,7 @@ pub struct Mesh {
     commands: Sender<Command>,
     wake: UnixStream,
     counters: Arc<MeshCounters>,
-    thread: Option<JoinHandle<ThreadFindings>>,
+    thread: Mutex<Option<JoinHandle<ThreadFindings>>>,
 }
 
 impl Mesh {
@@ -115,7 +120,7 @@ impl Mesh {
             driver.run()
         };
         let thread = thread::Builder::new().name("mesh".to_owned()).spawn(run)?;
-        Ok(Self { commands, wake, counters, thread: Some(thread) })
+        Ok(Self { commands, wake, counters, thread: Mutex::new(Some(thread)) })
     }
 
     /// Probes these from now on, under this epoch, and nothing else. Paths that were probed alike go on undisturbed.
@@ -128,15 +133,21 @@ impl Mesh {
         self.tell(Command::Slow(factor.max(1)));
     }
 
+    /// Windows are this long from now on.
+    pub fn set_window(&self, length: Duration) {
+        self.tell(Command::Window(length));
+    }
+
     /// What it has done.
     pub fn counters(&self) -> &MeshCounters {
         &self.counters
     }
 
-    /// Sends no more, waits for what is under way (one time-out at most) and returns when all windows are handed over.
-    pub fn drain(mut self) -> Option<ThreadFindings> {
+    /// Sends no more, waits for what is under way, 1.5 s at most, and returns when all windows are handed over; `None` for a second
+    /// call.
+    pub fn drain(&self) -> Option<ThreadFindings> {
         self.tell(Command::Drain);
-        let thread = self.thread.take()?;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         match thread.join() {
             Ok(findings) => Some(findings),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -171,7 +182,8 @@ struct Driver {
     watch: ThreadWatch,
     wall_offset: i64,
     look_at_clock: Monotonic,
-    draining: bool,
+    /// Ending, and when what is under way is given up.
+    draining: Option<Monotonic>,
 }
 
 impl Driver {
@@ -203,7 +215,7 @@ impl Driver {
             watch: ThreadWatch::begin(),
             wall_offset: clock::wall_offset(),
             look_at_clock: clock::monotonic(),
-            draining: false,
+            draining: None,
         })
     }
 
@@ -213,8 +225,13 @@ impl Driver {
             let now = self.watch.now();
             self.look_at_clock(now);
             let next = self.step_lanes(now);
-            if self.draining && self.lanes.is_empty() {
-                return self.watch.findings();
+            if let Some(deadline) = self.draining {
+                if self.lanes.is_empty() {
+                    return self.watch.findings();
+                }
+                if now >= deadline {
+                    self.lanes.iter_mut().for_each(Lane::stop);
+                }
             }
             if !self.failed.is_empty() && now >= self.retry_at {
                 self.reopen(now);
@@ -289,8 +306,12 @@ impl Driver {
                     self.apply_plan();
                 }
                 Command::Slow(_) => {}
+                Command::Window(length) => {
+                    self.window = length.max(Duration::from_millis(1));
+                    self.apply_plan();
+                }
                 Command::Drain => {
-                    self.draining = true;
+                    self.draining = Some(clock::monotonic().saturating_add(LAST_REPLIES));
                     self.plan.clear();
                     self.apply_plan();
                 }
@@ -306,9 +327,10 @@ impl Driver {
         };
         let mut wanted: Vec<LaneSetup> = self.plan.iter().map(slowed).collect();
         self.counters.paths.store(wanted.len() as u64, Ordering::Relaxed);
-        let epoch = self.epoch;
+        let (epoch, window) = (self.epoch, self.window);
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_finishing) {
-            match wanted.iter().position(|setup| *setup == lane.setup) {
+            let same = |setup: &LaneSetup| *setup == lane.setup && window == lane.window;
+            match wanted.iter().position(same) {
                 Some(at) => {
                     wanted.swap_remove(at);
                     lane.epoch = epoch;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::demo::FaultArgument;
 use crate::fail_if::FailIf;
 use crate::number;
 
@@ -34,6 +35,8 @@ pub enum Command {
     Reflect(ReflectArgs),
     /// What this node is, and what can be measured on it.
     Inventory(InventoryArgs),
+    /// A small fabric on this machine: start, probe, sweep, report, stop.
+    Demo(DemoArgs),
 }
 
 /// How the result is printed.
@@ -190,6 +193,33 @@ pub struct InventoryArgs {
     pub output: Output,
 }
 
+/// `railgauge demo`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A coordinator and agents run as processes of their own on loopback addresses. What they measure is this machine's \
+scheduler and loopback, not a network. Exit codes: 0 healthy; 1 degraded or failed; 2 usage; 3 unknown, or it could not run."
+)]
+pub struct DemoArgs {
+    /// Nodes, from 2 to 64
+    #[arg(long, default_value = "4", value_parser = number::whole(2_u8..=64), allow_hyphen_values = true)]
+    pub nodes: u8,
+    /// How long the nodes probe each other before the sweep, from 1s to 1h
+    #[arg(long, default_value = "30s", value_parser = demo_length, allow_hyphen_values = true)]
+    pub duration: Duration,
+    /// Something to be wrong from outside: slow-host, delay, loss or random, at a node's number or random, as delay@3
+    #[arg(long, value_name = "KIND@NODE")]
+    pub fault: Vec<FaultArgument>,
+    /// Where sweep.json, report.html and logs go
+    #[arg(long, value_name = "DIR", default_value = "railgauge-demo")]
+    pub out: PathBuf,
+    /// For repeating what was left to chance
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
 /// The whole command line, for help, man pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -213,6 +243,13 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 fn run_length(text: &str) -> Result<Duration, String> {
     number::duration_between(text, Duration::from_millis(1), Duration::from_secs(30 * 86_400))
+}
+
+/// A bare number is seconds, as the contract writes it.
+fn demo_length(text: &str) -> Result<Duration, String> {
+    let seconds = text.bytes().all(|b| b.is_ascii_digit()).then(|| format!("{text}s"));
+    let text = seconds.as_deref().unwrap_or(text);
+    number::duration_between(text, Duration::from_secs(1), Duration::from_secs(3600))
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

@@ -1,13 +1,16 @@
 //! The `railgauge` command: what was typed, what it means, what is printed, which code it exits with.
 
 pub mod args;
+mod demo;
 mod fail_if;
 pub mod inventory;
 mod number;
 mod output;
 mod ping;
 mod reflect;
+mod remote;
 mod stop;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -43,5 +46,6 @@ pub fn run(cli: Cli) -> Exit {
         Command::Ping(args) => ping::run(*args),
         Command::Reflect(args) => reflect::run(&args),
         Command::Inventory(args) => inventory::run(&args),
+        Command::Demo(args) => demo::run(&args),
     }
 }

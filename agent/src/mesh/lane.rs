@@ -50,6 +50,8 @@ pub struct Lane {
     pub token: u64,
     /// Of the plan that it is probed under.
     pub epoch: u64,
+    /// Length of its windows.
+    pub window: Duration,
     /// When something is to be done, if nothing comes before.
     pub wake: Monotonic,
     /// No more slots.
@@ -106,6 +108,7 @@ impl Lane {
             setup,
             token,
             epoch,
+            window,
             wake: start,
             is_finishing: false,
             is_done: false,
@@ -243,6 +246,12 @@ impl Lane {
     pub fn finish(&mut self) {
         self.is_finishing = true;
         self.session.finish();
+        self.wake = Monotonic::default();
+    }
+
+    /// What is under way is given up.
+    pub fn stop(&mut self) {
+        self.session.stop();
         self.wake = Monotonic::default();
     }
 

@@ -93,6 +93,11 @@ impl Recorder {
         cell.rises += rises;
     }
 
+    /// What comes next belongs to another series: no sample before it counts as near. To be called after a drain.
+    pub fn begin_series(&mut self) {
+        self.recent = Recent::default();
+    }
+
     /// Moves everything recorded since the last drain into a window.
     pub fn drain(&mut self) -> Window {
         let mut window = Window {

@@ -1,0 +1,304 @@
+//! `railgauge-agent`: probes what the coordinator plans, answers probes, records windows and brings them there.
+//!
+//! ```text
+//! mesh thread -> recorder thread -> spool -> uplink (tokio) ~ coordinator
+//! responder thread                            |  plan, lease, orders
+//! ```
+
+mod batch;
+mod budget;
+pub mod config;
+mod endpoints;
+mod orders;
+mod recorder;
+mod state;
+mod uplink;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::inventory::{Roots, collect};
+use crate::mesh::Mesh;
+use crate::reflect::{ReflectError, Responder};
+use crate::spool::{self, Limits, Spool};
+use config::{Config, ConfigError, Flags};
+use endpoints::EndpointError;
+use orders::Orders;
+use recorder::{Recorded, RecorderThread};
+use state::{Identity, NodeState};
+use uplink::{Phase, Uplink};
+
+/// Until the coordinator says otherwise.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Windows that the recorder may be behind: those of 4,096 paths.
+const RECORDER_QUEUE: usize = 4_096;
+
+/// How long the end may take, all in all (the unit's stop time-out is longer).
+const LAST_MESSAGES: Duration = Duration::from_millis(2_500);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Its state directory.
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
+    /// Its endpoints.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// Its responder.
+    #[error(transparent)]
+    Responder(#[from] ReflectError),
+    /// Randomness.
+    #[error("the kernel gives no random numbers")]
+    Random(#[source] getrandom::Error),
+    /// Anything else that the system refuses.
+    #[error("cannot {doing}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn cannot(doing: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
+    move |source| DaemonError::System { doing, source }
+}
+
+/// Where the configuration came from, to read it again.
+pub struct Source {
+    /// The file, if one was named.
+    pub file: Option<PathBuf>,
+    /// What was typed.
+    pub flags: Flags,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
+    let mut signals = Signals::register().map_err(cannot("listen to signals"))?;
+    let (spool, opening) =
+        Spool::open(&config.state_dir, Limits::of(config.spool_bytes.as_bytes()))?;
+    if !opening.damage.is_empty() || !opening.unreadable.is_empty() {
+        tracing::error!("{opening}");
+    }
+    let instance = getrandom::u64().map_err(DaemonError::Random)?;
+    let recorded = Arc::new(Recorded {
+        spool: Mutex::new(spool),
+        news: Notify::new(),
+        windows_unrecorded: AtomicU64::new(0),
+    });
+    let endpoints = endpoints::resolve(&config)?;
+    let responder = Responder::open(endpoints::reflector(&endpoints))?;
+    let endpoints = endpoints::bound(endpoints, &responder.listening());
+    let stop = Arc::new(AtomicBool::new(false));
+    let responding = spawn_responder(responder, Arc::clone(&stop))?;
+
+    let (windows, received) = sync_channel(RECORDER_QUEUE);
+    let mesh = Mesh::start(config.cpu, WINDOW, windows).map_err(cannot("start the mesh"))?;
+    let mesh = Arc::new(mesh);
+    let recorder = RecorderThread::new(config.node.clone(), instance, Arc::clone(&recorded));
+    let recording = thread::Builder::new()
+        .name("recorder".to_owned())
+        .spawn(move || recorder.run(&received))
+        .map_err(cannot("start the recorder"))?;
+
+    let identity = Identity {
+        node: config.node.clone(),
+        identity: recorded.spool().identity(),
+        instance,
+        boot_id: boot_id(),
+        endpoints,
+        inventory_json: serde_json::to_vec(&collect(&Roots::default())).unwrap_or_default(),
+        coordinator: config.coordinator.clone(),
+    };
+    let (results, finished) = mpsc::unbounded_channel();
+    let orders = Orders::new(config.node.clone(), instance, results);
+    let labels = config.labels.clone();
+    let node = NodeState::new(identity, labels, config.budget, Arc::clone(&mesh), orders);
+    let (phase, phases) = watch::channel(Phase::Run(0));
+    let (reconfigure, reconfigured) = mpsc::unbounded_channel();
+    let (status, statuses) = watch::channel(String::new());
+    let uplink = Uplink {
+        node,
+        recorded: Arc::clone(&recorded),
+        results: finished,
+        phase: phases,
+        reconfigured,
+        status,
+    };
+    let uplink = tokio::spawn(uplink.run());
+    let notified = sd_notify::notify(&[NotifyState::Ready]);
+    if let Err(error) = notified {
+        tracing::debug!("no service manager to tell: {error}");
+    }
+
+    let running = Running { config, source, phase: &phase, reconfigure, generation: 0 };
+    watch_over(running, &mut signals, statuses, &uplink).await;
+
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    end(mesh, recording, &recorded).await;
+    // The receiver lives as long as the uplink.
+    let _ = phase.send(Phase::Flush);
+    if tokio::time::timeout(LAST_MESSAGES, uplink).await.is_err() {
+        tracing::warn!("the coordinator did not take everything: the rest waits in the spool");
+    }
+    let flushed = tokio::task::spawn_blocking(move || recorded.spool().flush()).await;
+    if let Ok(Err(error)) = flushed {
+        tracing::warn!("acknowledgements are not on disk ({error}): their windows are sent again");
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let _ = tokio::task::spawn_blocking(move || responding.join()).await;
+    Ok(())
+}
+
+/// Ends the mesh, and with it the recorder.
+async fn end(mesh: Arc<Mesh>, recording: thread::JoinHandle<()>, recorded: &Recorded) {
+    let ended = tokio::task::spawn_blocking(move || {
+        mesh.drain();
+        drop(mesh);
+        recording.join()
+    });
+    if tokio::time::timeout(Duration::from_secs(3), ended).await.is_err() {
+        tracing::error!("the disk under the spool stands still: the last windows are not recorded");
+    }
+    recorded.news.notify_one();
+}
+
+struct Running<'a> {
+    config: Config,
+    source: Source,
+    phase: &'a watch::Sender<Phase>,
+    reconfigure: mpsc::UnboundedSender<uplink::Reconfigured>,
+    generation: u64,
+}
+
+/// Tells the service manager that we live, and minds signals, until one says that it is time to go.
+async fn watch_over(
+    mut running: Running<'_>,
+    signals: &mut Signals,
+    mut statuses: watch::Receiver<String>,
+    uplink: &JoinHandle<()>,
+) {
+    let pulse = sd_notify::watchdog_enabled().map_or(Duration::from_secs(5), |bound| bound / 2);
+    let mut pulse = tokio::time::interval(pulse);
+    loop {
+        tokio::select! {
+            _ = signals.term.recv() => return,
+            _ = signals.int.recv() => return,
+            _ = signals.hup.recv() => running.reload(),
+            _ = pulse.tick() => {
+                if !uplink.is_finished() {
+                    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+                }
+            }
+            Ok(()) = statuses.changed() => {
+                let status = statuses.borrow_and_update().clone();
+                let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+            }
+        }
+    }
+}
+
+impl Running<'_> {
+    fn reload(&mut self) {
+        if let Ok(time) = NotifyState::monotonic_usec_now() {
+            let _ = sd_notify::notify(&[NotifyState::Reloading, time]);
+        }
+        match self.read() {
+            Ok(new) => self.apply(new),
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {}", with_cause(&error));
+            }
+        }
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+    }
+
+    fn read(&self) -> Result<Config, ConfigError> {
+        config::load(self.source.file.as_deref(), &self.source.flags, host_name())
+    }
+
+    fn apply(&mut self, new: Config) {
+        let labels = new.labels != self.config.labels;
+        let (labels_now, budget) = (new.labels.clone(), new.budget);
+        let effective = Config { labels: new.labels.clone(), budget, ..self.config.clone() };
+        if effective != new {
+            tracing::warn!(
+                "labels and budget are reloaded; what else has changed waits for a restart"
+            );
+        }
+        self.config = effective;
+        let news = uplink::Reconfigured { labels: labels_now, budget };
+        // The uplink ends only when told to.
+        let _ = self.reconfigure.send(news);
+        if labels {
+            self.generation += 1;
+            let _ = self.phase.send(Phase::Run(self.generation));
+        }
+    }
+}
+
+/// An error with what caused it, in one line.
+pub fn with_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn register() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+fn spawn_responder(
+    responder: Responder,
+    stop: Arc<AtomicBool>,
+) -> Result<thread::JoinHandle<()>, DaemonError> {
+    let run = move || {
+        if let Err(error) = responder.run(&stop) {
+            tracing::error!("probes are answered no more: {}", with_cause(&error));
+        }
+    };
+    let spawned = thread::Builder::new().name("responding".to_owned()).spawn(run);
+    spawned.map_err(cannot("start the responder"))
+}
+
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// What the host calls itself, if it does.
+pub fn host_name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = text.trim();
+    (!name.is_empty() && name != "(none)").then(|| name.to_owned())
+}

@@ -1,0 +1,310 @@
+//! What an operator can set: flags over the environment over the file over defaults.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use railgauge_core::path::{Endpoint, NameError, NodeName, PortName};
+use railgauge_core::settings::{self, SettingsError, Size};
+use serde::{Deserialize, Serialize};
+
+/// Where the file is when nobody says.
+pub const DEFAULT_FILE: &str = "/etc/railgauge/agent.toml";
+
+/// The port of STAMP (RFC 8762 section 4.1).
+const STAMP_PORT: u16 = 862;
+
+/// Why there is no configuration to run with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file was named and cannot be read, or is there and cannot be.
+    #[error("cannot read {file}")]
+    Read {
+        /// Which.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its contents.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A name.
+    #[error("{key}: {source}")]
+    Name {
+        /// Of which key.
+        key: &'static str,
+        /// Why.
+        source: NameError,
+    },
+    /// Nobody says what this node is called.
+    #[error("this host has no name to go by: set node = \"NAME\", or give --node NAME")]
+    NoNode,
+    /// A value outside what makes sense.
+    #[error("{key} = {value}: {what}")]
+    Value {
+        /// Of which key.
+        key: &'static str,
+        /// As it would be in force.
+        value: String,
+        /// What is allowed.
+        what: &'static str,
+    },
+    /// Plaintext to another machine, or plaintext at all without being told.
+    #[error(
+        "coordinator = {0}: TLS between the daemons comes with a later version; until then give http://, an address on \
+         loopback, and insecure = true or --insecure"
+    )]
+    NoTls(String),
+}
+
+/// A port that probes leave from and are answered at.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSetting {
+    /// Its name, as `eth0`.
+    pub port: String,
+    /// Its rail: ports of equal index across nodes.
+    #[serde(default)]
+    pub rail: u16,
+    /// Its address on this node.
+    pub address: IpAddr,
+    /// The UDP port on which it answers probes; 0 for any.
+    #[serde(default = "stamp_port")]
+    pub udp_port: u16,
+    /// Where other nodes reach it, if not there (address translation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<SocketAddr>,
+}
+
+const fn stamp_port() -> u16 {
+    STAMP_PORT
+}
+
+/// What this node spends on probing at most; 0 is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Probes sent a second.
+    pub packets_per_second: u32,
+    /// Octets sent a second, headers down to Ethernet's included.
+    pub bytes_per_second: Size,
+    /// Per cent of one core, the whole process.
+    pub cpu_percent: u32,
+}
+
+/// The file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    node: Option<String>,
+    coordinator: Option<String>,
+    state_dir: Option<PathBuf>,
+    spool_bytes: Option<Size>,
+    cpu: Option<usize>,
+    insecure: Option<bool>,
+    labels: BTreeMap<String, String>,
+    budget: Option<Budget>,
+    endpoint: Vec<EndpointSetting>,
+}
+
+/// What can be typed or set in the environment.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// The name of this node [default: the host name]
+    #[arg(long, env = "RAILGAUGE_NODE")]
+    pub node: Option<String>,
+    /// The coordinator [default: http://127.0.0.1:7460]
+    #[arg(long, env = "RAILGAUGE_COORDINATOR", value_name = "URL")]
+    pub coordinator: Option<String>,
+    /// Where recorded windows wait for the coordinator [default: /var/lib/railgauge-agent]
+    #[arg(long, env = "RAILGAUGE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// How large they may become, as 256MiB
+    #[arg(long, env = "RAILGAUGE_SPOOL_BYTES", value_name = "SIZE")]
+    pub spool_bytes: Option<Size>,
+    /// Pin the probe thread to this CPU
+    #[arg(long, env = "RAILGAUGE_CPU", value_name = "N")]
+    pub cpu: Option<usize>,
+    /// Speak plaintext, to a coordinator on loopback only
+    #[arg(
+        long, env = "RAILGAUGE_INSECURE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub insecure: Option<bool>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// The name of this node.
+    pub node: String,
+    /// The coordinator's URL.
+    pub coordinator: String,
+    /// Where recorded windows wait.
+    pub state_dir: PathBuf,
+    /// How large they may become.
+    pub spool_bytes: Size,
+    /// The probe thread's CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<usize>,
+    /// Plaintext, on loopback.
+    pub insecure: bool,
+    /// What operators select nodes by.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What probing may cost.
+    pub budget: Budget,
+    /// Where probes leave and are answered. Without any, the address from which the coordinator is reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoint: Vec<EndpointSetting>,
+}
+
+/// Reads the file (`named`, or the default one where it exists) and puts `flags` over it. `host` is the host's name.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn load(
+    named: Option<&Path>,
+    flags: &Flags,
+    host: Option<String>,
+) -> Result<Config, ConfigError> {
+    let path = named.unwrap_or_else(|| Path::new(DEFAULT_FILE));
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if named.is_none() && e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => {
+            return Err(ConfigError::Read { file: path.display().to_string(), source });
+        }
+    };
+    let file: File = settings::read(&path.display().to_string(), &text)?;
+    combine(file, flags.clone(), host)
+}
+
+fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, ConfigError> {
+    let config = Config {
+        node: flags.node.or(file.node).or(host).ok_or(ConfigError::NoNode)?,
+        coordinator: flags
+            .coordinator
+            .or(file.coordinator)
+            .unwrap_or_else(|| "http://127.0.0.1:7460".to_owned()),
+        state_dir: flags
+            .state_dir
+            .or(file.state_dir)
+            .unwrap_or_else(|| PathBuf::from("/var/lib/railgauge-agent")),
+        spool_bytes: flags
+            .spool_bytes
+            .or(file.spool_bytes)
+            .unwrap_or_else(|| Size::from_bytes(256 << 20)),
+        cpu: flags.cpu.or(file.cpu),
+        insecure: flags.insecure.or(file.insecure).unwrap_or(false),
+        labels: file.labels,
+        budget: file.budget.unwrap_or_default(),
+        endpoint: file.endpoint,
+    };
+    check(&config)?;
+    Ok(config)
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    let node = NodeName::new(&config.node);
+    node.map_err(|source| ConfigError::Name { key: "node", source })?;
+    let plaintext = coordinator_address(&config.coordinator).is_some_and(|ip| ip.is_loopback());
+    if !config.insecure || !plaintext {
+        return Err(ConfigError::NoTls(config.coordinator.clone()));
+    }
+    const LEAST_SPOOL: u64 = 1 << 20;
+    if config.spool_bytes.as_bytes() < LEAST_SPOOL {
+        let value = config.spool_bytes.to_string();
+        return Err(ConfigError::Value { key: "spool_bytes", value, what: "at least 1MiB" });
+    }
+    let wrong = |key, value: String, what| Err(ConfigError::Value { key, value, what });
+    for (n, endpoint) in config.endpoint.iter().enumerate() {
+        let port = PortName::new(&endpoint.port);
+        port.map_err(|source| ConfigError::Name { key: "endpoint.port", source })?;
+        let before = &config.endpoint[..n];
+        if before.iter().any(|other| other.port == endpoint.port) {
+            return wrong("endpoint.port", endpoint.port.clone(), "two endpoints have this name");
+        }
+        if endpoint.address.is_unspecified() || endpoint.address.is_multicast() {
+            let value = endpoint.address.to_string();
+            return wrong(
+                "endpoint.address",
+                value,
+                "one address of this node, which probes leave from",
+            );
+        }
+        let place = (endpoint.address, endpoint.udp_port);
+        if place.1 != 0 && before.iter().any(|other| (other.address, other.udp_port) == place) {
+            let value = SocketAddr::from(place).to_string();
+            return wrong("endpoint.udp_port", value, "two endpoints answer there");
+        }
+    }
+    Ok(())
+}
+
+/// The address in `http://ADDRESS:PORT`.
+pub fn coordinator_address(url: &str) -> Option<IpAddr> {
+    let rest = url.strip_prefix("http://")?.trim_end_matches('/');
+    if let Ok(address) = rest.parse::<SocketAddr>() {
+        return Some(address.ip());
+    }
+    let (host, port) = rest.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    (host == "localhost").then_some(IpAddr::from([127, 0, 0, 1]))
+}
+
+impl EndpointSetting {
+    /// As the rest of the fleet knows it. The names were checked when the configuration was read.
+    ///
+    /// # Errors
+    /// When a name is none.
+    pub fn endpoint(&self, node: &str) -> Result<Endpoint, NameError> {
+        let (node, port) = (NodeName::new(node)?, PortName::new(&self.port)?);
+        Ok(Endpoint { node, port, rail: self.rail })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let file = settings::read("agent.toml", text)?;
+        combine(file, Flags::default(), Some("host-1".to_owned()))
+    }
+
+    #[test]
+    fn mistakes_are_named_with_the_way_out() {
+        let endpoint = "insecure = true\n[[endpoint]]\nport = \"e\"\naddress = ";
+        for (text, said) in [
+            (
+                "coordinater = \"x\"",
+                "agent.toml:1: unknown key \"coordinater\"; did you mean \"coordinator\"?",
+            ),
+            ("insecure = true\nspool_bytes = 5", "agent.toml:2: spool_bytes: \"5\" is no size"),
+            ("insecure = true\nspool_bytes = \"5B\"", "spool_bytes = 5B: at least 1MiB"),
+            ("", "coordinator = http://127.0.0.1:7460: TLS between the daemons comes"),
+            ("insecure = true\ncoordinator = \"http://192.0.2.1:7460\"", "an address on loopback"),
+            ("insecure = true\nnode = \"a b\"", "node: \"a b\" is no node name"),
+            (&format!("{endpoint}\"0.0.0.0\""), "endpoint.address = 0.0.0.0: one address"),
+            (
+                &format!("{endpoint}\"127.0.0.1\"\nudp_prot = 1"),
+                "agent.toml:5: unknown key \"udp_prot\"",
+            ),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{error:?} does not say {said:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        let text = "insecure = true\nlabels = { rack = \"r1\" }\n[budget]\npackets_per_second = 100\n\
+                    [[endpoint]]\nport = \"eth0\"\naddress = \"127.0.0.1\"\nadvertise = \"127.0.0.9:862\"\n";
+        let config = read(text).unwrap();
+        assert_eq!((config.node.as_str(), config.endpoint[0].udp_port), ("host-1", 862));
+        let printed = toml::to_string(&config).unwrap();
+        assert_eq!(read(&printed).unwrap(), config);
+    }
+}

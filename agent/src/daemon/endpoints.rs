@@ -1,0 +1,87 @@
+//! Where probes leave and are answered: as configured, or the address from which the coordinator is reached.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use railgauge_core::path::{Endpoint, NameError};
+use railgauge_core::reflector::DEFAULT_MAX_RATE;
+
+use super::config::{Config, EndpointSetting, coordinator_address};
+use crate::WaitMode;
+use crate::ping::Transport;
+use crate::reflect::{Listening, ReflectConfig};
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// A name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// None is configured, and none could be found.
+    #[error(
+        "no [[endpoint]] is configured, and no address of this node leads to the coordinator at {coordinator}"
+    )]
+    NoRoute {
+        /// As configured.
+        coordinator: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// One endpoint, as configured.
+pub type Configured = (Endpoint, EndpointSetting);
+
+/// Those of the configuration, or the one that a route leads from.
+pub fn resolve(config: &Config) -> Result<Vec<Configured>, EndpointError> {
+    let mut settings = config.endpoint.clone();
+    if settings.is_empty() {
+        settings.push(route(config)?);
+    }
+    settings.into_iter().map(|s| Ok((s.endpoint(&config.node)?, s))).collect()
+}
+
+fn route(config: &Config) -> Result<EndpointSetting, EndpointError> {
+    let coordinator =
+        coordinator_address(&config.coordinator).unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let any: IpAddr = if coordinator.is_ipv4() { [0; 4].into() } else { IpAddr::from([0u16; 8]) };
+    // Connecting a datagram socket sends nothing: it asks the routing table.
+    let local = UdpSocket::bind((any, 0))
+        .and_then(|socket| socket.connect((coordinator, 9)).and_then(|()| socket.local_addr()));
+    let local = local.map_err(|source| EndpointError::NoRoute {
+        coordinator: config.coordinator.clone(),
+        source,
+    })?;
+    Ok(EndpointSetting {
+        port: "default".to_owned(),
+        rail: 0,
+        address: local.ip(),
+        udp_port: 862,
+        advertise: None,
+    })
+}
+
+/// What the responder needs to answer at all of them.
+pub fn reflector(endpoints: &[Configured]) -> ReflectConfig {
+    let at = |(_, setting): &Configured| SocketAddr::new(setting.address, setting.udp_port);
+    ReflectConfig {
+        transport: Transport::Udp,
+        listen: endpoints.iter().map(at).collect(),
+        mode: WaitMode::Sleep,
+        cpu: None,
+        max_rate: Some(DEFAULT_MAX_RATE),
+        keys: Vec::new(),
+    }
+}
+
+/// Each endpoint with its own address and the one where others reach it, with the ports that were granted.
+pub fn bound(
+    endpoints: Vec<Configured>,
+    listening: &[Listening],
+) -> Vec<(Endpoint, IpAddr, SocketAddr)> {
+    let with = |((endpoint, setting), at): (Configured, &Listening)| {
+        let reached = setting.advertise.unwrap_or(at.local);
+        (endpoint, setting.address, reached)
+    };
+    endpoints.into_iter().zip(listening).map(with).collect()
+}

@@ -1,0 +1,270 @@
+//! What the coordinator has told this node, and what follows for its probe thread: plan, lease, budgets, orders.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use railgauge_core::path::{Endpoint, Path};
+use railgauge_core::time::Monotonic;
+use railgauge_fabric::clock;
+use railgauge_proto::{convert, protocol, v1};
+
+use super::budget::{self, CpuBudget, CpuMeter};
+use super::config::Budget;
+use super::orders::Orders;
+use super::recorder::Recorded;
+use crate::mesh::{LaneSetup, Mesh};
+
+/// Without a coordinator the last plan goes on at this part of its rate (design D7).
+const WITHOUT_LEASE: u32 = 10;
+
+/// Paths in a plan at most; what goes beyond is left out, and said.
+const MOST_PATHS: usize = 4_096;
+
+/// Who this node is; does not change while the process runs, but for labels and budget.
+pub struct Identity {
+    /// Its name.
+    pub node: String,
+    /// Random, made with the state directory.
+    pub identity: [u8; 16],
+    /// Random, made at the start of the process.
+    pub instance: u64,
+    /// The kernel's.
+    pub boot_id: String,
+    /// Where probes are answered: the endpoint, its own address, and where others reach it.
+    pub endpoints: Vec<(Endpoint, IpAddr, SocketAddr)>,
+    /// `railgauge inventory --output json`.
+    pub inventory_json: Vec<u8>,
+    /// The coordinator's URL.
+    pub coordinator: String,
+}
+
+/// The node as the coordinator has made it.
+pub struct NodeState {
+    identity: Identity,
+    labels: BTreeMap<String, String>,
+    budget: Budget,
+    mesh: Arc<Mesh>,
+    orders: Orders,
+    epoch: u64,
+    lanes: Vec<LaneSetup>,
+    lease: Duration,
+    lease_until: Option<Monotonic>,
+    factor: u32,
+    cpu: CpuMeter,
+    cpu_budget: CpuBudget,
+    over_budget: budget::Unsent,
+    spool: v1::SpoolState,
+    connected: bool,
+}
+
+impl NodeState {
+    /// A node without a plan.
+    pub fn new(
+        identity: Identity,
+        labels: BTreeMap<String, String>,
+        budget: Budget,
+        mesh: Arc<Mesh>,
+        orders: Orders,
+    ) -> Self {
+        Self {
+            identity,
+            labels,
+            budget,
+            mesh,
+            orders,
+            epoch: 0,
+            lanes: Vec::new(),
+            lease: Duration::ZERO,
+            lease_until: None,
+            factor: 1,
+            cpu: CpuMeter::begin(clock::monotonic()),
+            cpu_budget: CpuBudget::default(),
+            over_budget: budget::Unsent::default(),
+            spool: v1::SpoolState::default(),
+            connected: false,
+        }
+    }
+
+    /// The coordinator's URL.
+    pub fn coordinator(&self) -> &str {
+        &self.identity.coordinator
+    }
+
+    /// What we say first.
+    pub fn hello(&self) -> v1::Hello {
+        let endpoint = |(endpoint, _, at): &(Endpoint, IpAddr, SocketAddr)| v1::AgentEndpoint {
+            endpoint: Some(convert::endpoint_message(endpoint)),
+            address: at.ip().to_string(),
+            port: at.port().into(),
+        };
+        v1::Hello {
+            protocol: Some(protocol::OURS),
+            software_version: crate::VERSION.to_owned(),
+            node: self.identity.node.clone(),
+            identity: self.identity.identity.to_vec(),
+            instance: self.identity.instance,
+            boot_id: self.identity.boot_id.clone(),
+            endpoints: self.identity.endpoints.iter().map(endpoint).collect(),
+            labels: self.labels.clone().into_iter().collect(),
+            inventory_json: self.identity.inventory_json.clone(),
+            sent_at_unix_ns: clock::wall().as_unix_nanos(),
+        }
+    }
+
+    /// A coordinator has taken us. It may be another one than before, or one that has lost its state: its plans count anew.
+    pub fn connected(&mut self, welcome: &v1::Welcome) {
+        tracing::info!("connected to the coordinator, {}", welcome.software_version);
+        self.connected = true;
+        self.epoch = 0;
+        if welcome.window_ns > 0 {
+            self.mesh.set_window(Duration::from_nanos(welcome.window_ns));
+        }
+    }
+
+    /// The stream has ended. The plan goes on; sweeps do not.
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+        self.orders.cancel_all();
+    }
+
+    /// Puts a plan in force.
+    pub fn plan(&mut self, plan: &v1::Plan) {
+        if plan.epoch < self.epoch {
+            tracing::debug!("a plan of epoch {} came after {}", plan.epoch, self.epoch);
+            return;
+        }
+        self.epoch = plan.epoch;
+        self.lease = Duration::from_nanos(plan.lease_ns);
+        self.lanes.clear();
+        for target in plan.targets.iter().take(MOST_PATHS) {
+            match self.lane(target) {
+                Ok(lane) => self.lanes.push(lane),
+                Err(why) => tracing::error!("a target of the plan is left out: {why}"),
+            }
+        }
+        if plan.targets.len() > MOST_PATHS {
+            tracing::error!("the plan has more than {MOST_PATHS} paths: the rest is left out");
+        }
+        self.mesh.plan(self.epoch, self.lanes.clone());
+        self.renew(plan.epoch);
+    }
+
+    fn lane(&self, target: &v1::Target) -> Result<LaneSetup, String> {
+        let path = target.path.as_ref().ok_or("it names no path")?;
+        let path = convert::path(path).map_err(|error| error.to_string())?;
+        let local = self.local(&path).ok_or_else(|| format!("{} is no port here", path.src))?;
+        let address: IpAddr =
+            target.address.parse().map_err(|_| format!("{:?} is no address", target.address))?;
+        let port = u16::try_from(target.port).map_err(|_| format!("{} is no port", target.port))?;
+        if address.is_ipv4() != local.is_ipv4() {
+            return Err(format!(
+                "{path}: {local} cannot reach {address}, one is IPv4, the other IPv6"
+            ));
+        }
+        const SHORTEST: u64 = 100_000;
+        if target.interval_ns < SHORTEST || target.timeout_ns == 0 {
+            return Err(format!("{path}: an interval below 100 us, or no time-out"));
+        }
+        Ok(LaneSetup {
+            path: Arc::new(path),
+            peer: SocketAddr::new(address, port),
+            local,
+            interval: Duration::from_nanos(target.interval_ns),
+            phase: Duration::from_nanos(target.phase_ns),
+            timeout: Duration::from_nanos(target.timeout_ns),
+            size: usize::try_from(target.size_bytes).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn local(&self, path: &Path) -> Option<IpAddr> {
+        let own = self.identity.endpoints.iter().find(|(endpoint, ..)| *endpoint == path.src);
+        own.map(|(_, local, _)| *local)
+    }
+
+    /// The plan of this epoch is valid for another lease.
+    pub fn renew(&mut self, epoch: u64) {
+        if epoch == self.epoch {
+            self.lease_until = Some(clock::monotonic().saturating_add(self.lease));
+            self.tick();
+        }
+    }
+
+    /// Adapts the rate to lease and budgets; to be called about twice a second.
+    pub fn tick(&mut self) {
+        let now = clock::monotonic();
+        let without =
+            if self.lease_until.is_some_and(|until| now >= until) { WITHOUT_LEASE } else { 1 };
+        let rate = budget::factor(&self.lanes, &self.budget);
+        if let Some(permille) = self.cpu.sample(now) {
+            self.cpu_budget.judge(permille, self.budget.cpu_percent);
+        }
+        let budgeted = rate.saturating_mul(self.cpu_budget.factor());
+        self.over_budget.pass(now, &self.lanes, budgeted);
+        let factor = budgeted.saturating_mul(without);
+        if factor != self.factor {
+            tracing::info!("probing at 1/{factor} of the plan's rate");
+            self.factor = factor;
+            self.mesh.slow(factor);
+        }
+    }
+
+    /// Begins a measurement of a sweep.
+    pub fn order(&mut self, order: &v1::SweepOrder) {
+        let endpoints = &self.identity.endpoints;
+        self.orders.begin(order, |path| {
+            let own = endpoints.iter().find(|(endpoint, ..)| *endpoint == path.src);
+            own.map(|(_, local, _)| *local)
+        });
+    }
+
+    /// Ends it.
+    pub fn cancel(&mut self, cancel: &v1::SweepCancel) {
+        self.orders.cancel(cancel);
+    }
+
+    /// New labels and budget.
+    pub fn reconfigured(&mut self, labels: BTreeMap<String, String>, budget: Budget) {
+        (self.labels, self.budget) = (labels, budget);
+        self.tick();
+    }
+
+    /// How we are.
+    pub fn heartbeat(&mut self, recorded: &Recorded) -> v1::Heartbeat {
+        // While the recorder waits for the disk, what was known before will do.
+        if let Ok(spool) = recorded.spool.try_lock() {
+            let state = spool.state();
+            self.spool = v1::SpoolState {
+                windows: state.windows,
+                bytes: state.bytes,
+                windows_dropped: state.windows_dropped,
+                windows_unrecorded: 0,
+                octets_damaged: state.octets_damaged,
+            };
+        }
+        let unrecorded = recorded.windows_unrecorded.load(Ordering::Relaxed)
+            + self.mesh.counters().windows_unrecorded.load(Ordering::Relaxed);
+        v1::Heartbeat {
+            sent_at_unix_ns: clock::wall().as_unix_nanos(),
+            plan_epoch: self.epoch,
+            spool: Some(v1::SpoolState { windows_unrecorded: unrecorded, ..self.spool }),
+            cpu_permille: self.cpu.permille(),
+            probes_over_budget: self.over_budget.probes(),
+        }
+    }
+
+    /// One line for people.
+    pub fn status(&self) -> String {
+        let link = if self.connected { "connected" } else { "no coordinator" };
+        let counters = self.mesh.counters();
+        let (paths, failed) =
+            (counters.paths.load(Ordering::Relaxed), counters.paths_failed.load(Ordering::Relaxed));
+        let rate =
+            if self.factor > 1 { format!(" at 1/{} rate", self.factor) } else { String::new() };
+        let failed =
+            if failed > 0 { format!(", {failed} without a socket") } else { String::new() };
+        format!("{link}; {paths} paths{rate}{failed}; {} windows in the spool", self.spool.windows)
+    }
+}

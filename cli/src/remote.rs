@@ -1,0 +1,243 @@
+//! Asking the coordinator.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use railgauge_proto::v1::operator_client::OperatorClient;
+use railgauge_proto::{MAX_MESSAGE, v1};
+use railgauge_report::doc::{self, Document, Findings, Paths, Sweep};
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// How long connecting may take, and an answer that needs no measuring.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Documents of a large fleet are longer than a message between daemons: 4,096 paths with their histograms take 60 MiB.
+const MOST_ANSWER: usize = 32 * MAX_MESSAGE;
+
+/// How often a request to stop is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// What was typed is no URL.
+    #[error("{0:?} is no coordinator: write http://HOST:PORT, as http://127.0.0.1:7460")]
+    Url(String),
+    /// Nobody there.
+    #[error(
+        "no coordinator answers at {url}: is railgauge-coordinator running there? --coordinator URL names another"
+    )]
+    Connect {
+        /// Where.
+        url: String,
+        /// What the system said.
+        source: tonic::transport::Error,
+    },
+    /// It refuses, in its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// What was asked for is wrong, in its own words.
+    #[error("{0}")]
+    Usage(String),
+    /// It went away, or the way there did.
+    #[error("the coordinator at {url} does not answer any more: {said}")]
+    Lost {
+        /// Where.
+        url: String,
+        /// What is known.
+        said: String,
+    },
+    /// It speaks of what we do not know.
+    #[error("the coordinator's answer cannot be read: are both of one version?")]
+    Document(#[from] doc::ReadError),
+    /// No thread, no descriptor.
+    #[error("cannot begin")]
+    System(#[from] std::io::Error),
+}
+
+impl RemoteError {
+    /// Whether what was typed is wrong (exit code 2), as against the world (3).
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Url(_) | Self::Usage(_))
+    }
+}
+
+/// A coordinator that answered.
+pub struct Remote {
+    runtime: Runtime,
+    client: OperatorClient<Channel>,
+    url: String,
+}
+
+/// What came of a sweep.
+#[derive(Debug)]
+pub enum SweepEnd {
+    /// It ran, or was cancelled while it did.
+    Finished(Box<Sweep>),
+    /// It goes on without us, under this name.
+    Detached(String),
+    /// It was only announced.
+    Announced,
+}
+
+impl Remote {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub fn connect(url: &str) -> Result<Self, RemoteError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let endpoint = url
+            .starts_with("http://")
+            .then(|| Endpoint::from_shared(url.to_owned()).ok())
+            .flatten()
+            .ok_or_else(|| RemoteError::Url(url.to_owned()))?;
+        let channel = runtime.block_on(endpoint.connect_timeout(CONNECT).connect());
+        let channel =
+            channel.map_err(|source| RemoteError::Connect { url: url.to_owned(), source })?;
+        let client = OperatorClient::new(channel).max_decoding_message_size(MOST_ANSWER);
+        Ok(Self { runtime, client, url: url.to_owned() })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn ask<T>(
+        &self,
+        request: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, RemoteError> {
+        let within = async { tokio::time::timeout(ANSWER, request).await };
+        match self.runtime.block_on(within) {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.failed(&status)),
+            Err(_) => Err(RemoteError::Lost {
+                url: self.url.clone(),
+                said: format!("nothing for {} s", ANSWER.as_secs()),
+            }),
+        }
+    }
+
+    fn failed(&self, status: &Status) -> RemoteError {
+        let text = status.message().to_owned();
+        let said = if text.is_empty() { status.code().description().to_owned() } else { text };
+        match status.code() {
+            Code::InvalidArgument | Code::NotFound => RemoteError::Usage(said),
+            Code::Unavailable | Code::Unknown | Code::Cancelled => {
+                RemoteError::Lost { url: self.url.clone(), said }
+            }
+            _ => RemoteError::Refused(said),
+        }
+    }
+
+    /// The nodes it knows, and its version.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn nodes(&self) -> Result<v1::ListNodesResponse, RemoteError> {
+        let mut client = self.client.clone();
+        self.ask(client.list_nodes(v1::ListNodesRequest {}))
+    }
+
+    /// The paths over the last `since`, those with a selected node at either end.
+    ///
+    /// # Errors
+    /// When it does not answer, or the selection is none.
+    pub fn paths(&self, since: Duration, nodes: &str) -> Result<Paths, RemoteError> {
+        let since_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let request = v1::ListPathsRequest { since_ns, nodes: nodes.to_owned() };
+        let mut client = self.client.clone();
+        let answer = self.ask(client.list_paths(request))?;
+        document(&answer.json)
+    }
+
+    /// What is judged wrong or unknown now.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn findings(&self) -> Result<Findings, RemoteError> {
+        let mut client = self.client.clone();
+        let answer = self.ask(client.list_findings(v1::ListFindingsRequest {}))?;
+        document(&answer.json)
+    }
+
+    /// A sweep that is over; `None` while it runs, with how far it is.
+    ///
+    /// # Errors
+    /// When it does not answer, or knows no such sweep.
+    pub fn sweep(&self, id: &str) -> Result<(Option<Sweep>, v1::GetSweepResponse), RemoteError> {
+        let mut client = self.client.clone();
+        let answer = self.ask(client.get_sweep(v1::GetSweepRequest { id: id.to_owned() }))?;
+        let sweep = if answer.running { None } else { Some(document(&answer.json)?) };
+        Ok((sweep, answer))
+    }
+
+    /// Ends a sweep, or all; returns those that were running.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn cancel(&self, id: &str) -> Result<Vec<String>, RemoteError> {
+        let mut client = self.client.clone();
+        let request = v1::CancelSweepRequest { id: id.to_owned() };
+        Ok(self.ask(client.cancel_sweep(request))?.cancelled)
+    }
+
+    /// Runs a sweep. `on` hears of everything as it happens. When `stop` is set, the sweep is cancelled and what it has measured
+    /// returned.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub fn run_sweep(
+        &self,
+        request: v1::StartSweepRequest,
+        stop: &AtomicBool,
+        mut on: impl FnMut(&v1::sweep_event::Event),
+    ) -> Result<SweepEnd, RemoteError> {
+        use v1::sweep_event::Event;
+        let (detach, dry_run) = (request.detach, request.dry_run);
+        let mut client = self.client.clone();
+        let mut events = self.ask(client.start_sweep(request))?;
+        let (mut id, mut cancelled) = (String::new(), false);
+        loop {
+            let next = async { tokio::time::timeout(LOOK, events.message()).await };
+            match self.runtime.block_on(next) {
+                Ok(Ok(Some(v1::SweepEvent { event: Some(event) }))) => {
+                    on(&event);
+                    match event {
+                        Event::Announced(announced) if dry_run => {
+                            drop(announced);
+                            return Ok(SweepEnd::Announced);
+                        }
+                        Event::Announced(announced) if detach => {
+                            return Ok(SweepEnd::Detached(announced.id));
+                        }
+                        Event::Announced(announced) => id = announced.id,
+                        Event::Finished(finished) => {
+                            return Ok(SweepEnd::Finished(Box::new(document(&finished.json)?)));
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(Ok(Some(_))) | Err(_) => {}
+                Ok(Ok(None)) => {
+                    let said = "its account of the sweep ended early".to_owned();
+                    return Err(RemoteError::Lost { url: self.url.clone(), said });
+                }
+                Ok(Err(status)) => return Err(self.failed(&status)),
+            }
+            if stop.load(Ordering::Relaxed) && !cancelled && !id.is_empty() {
+                cancelled = true;
+                self.cancel(&id)?;
+            }
+        }
+    }
+}
+
+fn document<D: Document>(json: &[u8]) -> Result<D, RemoteError> {
+    Ok(doc::from_json(json)?)
+}
