@@ -12,6 +12,7 @@ pub mod path_window;
 pub mod quantile;
 pub mod reflector;
 pub mod schedule;
+pub mod selector;
 pub mod session;
 pub mod stamp;
 pub mod time;
