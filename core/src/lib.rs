@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod json;
 pub mod path;
 pub mod path_window;
+pub mod plan;
 pub mod quantile;
 pub mod reflector;
 pub mod schedule;
