@@ -16,5 +16,6 @@ pub mod schedule;
 pub mod selector;
 pub mod session;
 pub mod stamp;
+pub mod sweep;
 pub mod time;
 pub mod timestamp_source;
