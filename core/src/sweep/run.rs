@@ -165,7 +165,7 @@ impl SweepRun {
                 let pair = self.pairs.len();
                 let first = self.records.len();
                 let second = first + ends.len();
-                let there = ends.iter().map(|&(src, dst)| (src, dst));
+                let there = ends.iter().copied();
                 let back = ends.iter().map(|&(src, dst)| (dst, src));
                 let record = |(src, dst)| Record { pair, src, dst, outcome: None };
                 self.records.extend(there.chain(back).map(record));
