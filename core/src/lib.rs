@@ -13,6 +13,7 @@ pub mod quantile;
 pub mod reflector;
 pub mod schedule;
 pub mod session;
+pub mod settings;
 pub mod stamp;
 pub mod time;
 pub mod timestamp_source;
