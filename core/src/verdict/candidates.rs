@@ -39,7 +39,7 @@ impl Side {
 pub(super) struct Agreement {
     pub(super) side: Side,
     pub(super) showing: Vec<usize>,
-    pub(super) judged: usize,
+    pub(super) judged: Vec<usize>,
 }
 
 impl Candidate {
@@ -130,17 +130,17 @@ pub(super) fn agree(
     let count = |paths: &[usize]| {
         let judged: Vec<usize> = paths.iter().copied().filter(|&n| judged(n)).collect();
         let showing: Vec<usize> = judged.iter().copied().filter(|&n| shows(n)).collect();
-        (judged.len(), showing)
+        (judged, showing)
     };
     let enough = |judged: usize, showing: usize| at_least_share(showing, judged, least);
     let sides = candidate.sides().into_iter().filter_map(|(side, paths)| {
         let (judged, showing) = count(&paths);
         let pairs: BTreeSet<usize> = showing.iter().map(|&n| facts.paths[n].pair).collect();
-        (pairs.len() > 1 && enough(judged, showing.len())).then_some((side, showing, judged))
+        (pairs.len() > 1 && enough(judged.len(), showing.len())).then_some((side, showing, judged))
     });
     let each_way = [&candidate.to, &candidate.from].into_iter().all(|paths| {
         let (judged, showing) = count(paths);
-        judged == 0 || enough(judged, showing.len())
+        judged.is_empty() || enough(judged.len(), showing.len())
     });
     let found = sides.into_iter().find(|(side, ..)| *side != Side::Both || each_way);
     found.map(|(side, showing, judged)| Agreement { side, showing, judged })

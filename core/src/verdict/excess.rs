@@ -53,17 +53,12 @@ pub(super) struct Excess {
     /// Which of the settings' steps.
     pub(super) step: usize,
     pub(super) reference: u64,
+    /// The quantile of the component.
+    pub(super) measured: Measured,
     /// Paths that show it, the largest effect first.
     pub(super) showing: Vec<usize>,
     /// Those that could have.
     pub(super) judged: usize,
-}
-
-pub(super) const fn steps(settings: &Settings, part: Part) -> &[Step; 3] {
-    match part {
-        Part::Network => &settings.network,
-        Part::Prober | Part::Responder => &settings.host,
-    }
 }
 
 /// What the low end must reach.
@@ -78,66 +73,83 @@ pub(super) fn threshold(settings: &Settings, step: &Step, reference: u64) -> u64
     times.max(reference.saturating_add(step.least_ns))
 }
 
-/// Whether a path lies clear of the reference; `alone`: without others that show it too.
-pub(super) fn shows(
+/// Whether a path's quantile is too high and rests on enough events. Whether it is clear of chance is then asked of the
+/// interval, of all such paths of a component together.
+pub(super) fn shows(settings: &Settings, step: &Step, measured: &Measured, reference: u64) -> bool {
+    measured.value >= threshold(settings, step, reference) && measured.runs >= step.least_runs
+}
+
+/// Whether a path lies clear of the reference, with no other that shows it too.
+pub(super) fn shows_alone(
     settings: &Settings,
     step: &Step,
     measured: &Measured,
     reference: u64,
-    alone: bool,
 ) -> bool {
-    let runs = if alone { step.least_runs_alone } else { step.least_runs };
-    measured.low >= threshold(settings, step, reference) && measured.runs >= runs
+    measured.low >= threshold(settings, step, reference) && measured.runs >= step.least_runs_alone
 }
 
 impl Excess {
-    /// `showing` is put in order.
-    pub(super) fn new(
+    /// Of several paths that agree, if their quantile lies clear of the reference when they are told as one. Judged are `paths`.
+    pub(super) fn of_all(
         facts: &Facts<'_>,
         (part, step): (Part, usize),
         reference: u64,
-        mut showing: Vec<usize>,
-        judged: usize,
-    ) -> Self {
-        let low = |n: usize| facts.paths[n].at(part, step).map_or(0, |m| m.low);
-        showing.sort_by_key(|&n| std::cmp::Reverse(low(n)));
-        Self { part, step, reference, showing, judged }
+        showing: Vec<usize>,
+        paths: &[usize],
+    ) -> Option<Self> {
+        let measured = facts.pooled(part, step, paths)?;
+        let clear = threshold(facts.settings, &part.steps(facts.settings)[step], reference);
+        let excess = Self { part, step, reference, measured, showing, judged: paths.len() };
+        (measured.low >= clear).then(|| excess.in_order(facts))
     }
 
-    /// That of the path where it is largest.
-    pub(super) fn worst(&self, facts: &Facts<'_>) -> Measured {
-        let none = Measured { value: 0, low: 0, high: None, runs: 0 };
-        let first = self.showing.first();
-        first.and_then(|&n| facts.paths[n].at(self.part, self.step)).unwrap_or(none)
+    /// Of the paths of one pair; its quantile is that of the worst.
+    pub(super) fn of_worst(
+        facts: &Facts<'_>,
+        (part, step): (Part, usize),
+        reference: u64,
+        showing: Vec<usize>,
+        judged: usize,
+    ) -> Option<Self> {
+        let low = |n: &usize| facts.paths[*n].at(part, step).map(|m| (m.low, m));
+        let (_, measured) = showing.iter().filter_map(low).max_by_key(|(low, _)| *low)?;
+        Some(Self { part, step, reference, measured, showing, judged }.in_order(facts))
+    }
+
+    fn in_order(mut self, facts: &Facts<'_>) -> Self {
+        let low = |n: usize| facts.paths[n].at(self.part, self.step).map_or(0, |m| m.low);
+        self.showing.sort_by_key(|&n| std::cmp::Reverse(low(n)));
+        self
     }
 
     /// How many times the reference the low end is.
     #[expect(clippy::cast_precision_loss, reason = "a ratio is printed with few digits")]
-    pub(super) fn times(&self, facts: &Facts<'_>) -> f64 {
-        self.worst(facts).low as f64 / self.reference.max(1) as f64
+    pub(super) fn times(&self) -> f64 {
+        self.measured.low as f64 / self.reference.max(1) as f64
     }
 
     pub(super) fn effect(&self, facts: &Facts<'_>) -> Effect {
-        let worst = self.worst(facts);
+        let Measured { value, low, high, .. } = self.measured;
         Effect::Latency {
             series: self.part.series().to_owned(),
-            q: steps(facts.settings, self.part)[self.step].quantile.share(),
-            value_ns: worst.value,
-            low_ns: worst.low,
-            high_ns: worst.high,
+            q: self.part.steps(facts.settings)[self.step].quantile.share(),
+            value_ns: value,
+            low_ns: low,
+            high_ns: high,
             fleet_median_ns: self.reference,
-            at_least_times: self.times(facts),
+            at_least_times: self.times(),
         }
     }
 
     /// `responder delay p90 24.1 ms [20.3 ms, 31.0 ms], at least 203 times the others' 100 us`.
     pub(super) fn words(&self, facts: &Facts<'_>) -> String {
-        let quantile = steps(facts.settings, self.part)[self.step].quantile;
+        let quantile = self.part.steps(facts.settings)[self.step].quantile;
         format!(
             "{} {quantile} {}, at least {} times the others' {}",
             self.part.words(),
-            words::interval(&self.worst(facts)),
-            words::times(self.times(facts)),
+            words::interval(&self.measured),
+            words::times(self.times()),
             words::duration(self.reference),
         )
     }
@@ -152,7 +164,7 @@ impl Excess {
         facts: &Facts<'_>,
         paths: impl Iterator<Item = usize>,
     ) -> Vec<(usize, String)> {
-        let step = &steps(facts.settings, self.part)[self.step];
+        let step = &self.part.steps(facts.settings)[self.step];
         let below = threshold(facts.settings, step, self.reference);
         let value = |n: usize| facts.paths[n].at(self.part, self.step).map(|m| (m.value, n));
         let mut clean: Vec<(u64, usize)> =
@@ -162,7 +174,7 @@ impl Excess {
     }
 
     fn sentence(&self, facts: &Facts<'_>, path: usize) -> String {
-        let quantile = steps(facts.settings, self.part)[self.step].quantile;
+        let quantile = self.part.steps(facts.settings)[self.step].quantile;
         let facts = &facts.paths[path];
         let measured = facts.at(self.part, self.step);
         let value = measured.map_or_else(|| "-".to_owned(), |m| words::interval(&m));

@@ -24,6 +24,21 @@ impl Part {
         }
     }
 
+    const fn blocks(self, series: &Series) -> &Blocks {
+        match self {
+            Self::Network => &series.network_rtt,
+            Self::Prober => &series.prober_delay,
+            Self::Responder => &series.responder_delay,
+        }
+    }
+
+    pub(super) const fn steps(self, settings: &Settings) -> &[Step; 3] {
+        match self {
+            Self::Network => &settings.network,
+            Self::Prober | Self::Responder => &settings.host,
+        }
+    }
+
     /// The same in a sentence.
     pub(super) const fn words(self) -> &'static str {
         match self {
@@ -128,23 +143,33 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// A quantile over several paths told as one.
+    pub(super) fn pooled(&self, part: Part, step: usize, paths: &[usize]) -> Option<Measured> {
+        let mut all = Blocks::new();
+        let mut timeout_ns = u64::MAX;
+        for &n in paths {
+            let input = self.paths[n].input;
+            timeout_ns = timeout_ns.min(input.timeout_ns);
+            if let Ok(series) = &input.series {
+                all.append(part.blocks(series));
+            }
+        }
+        measured(&all, &part.steps(self.settings)[step], timeout_ns)
+    }
+
     pub(super) fn classes(&self) -> BTreeSet<Class> {
         self.paths.iter().map(|p| p.class).collect()
     }
 }
 
 fn parts(input: &PathInput, settings: &Settings) -> [[Option<Measured>; 3]; 3] {
-    let Ok(Series { network_rtt, prober_delay, responder_delay }) = &input.series else {
+    let Ok(series) = &input.series else {
         return Default::default();
     };
-    let measure = |blocks: &Blocks, steps: &[Step; 3]| {
-        steps.map(|step| measured(blocks, &step, input.timeout_ns))
-    };
-    [
-        measure(network_rtt, &settings.network),
-        measure(prober_delay, &settings.host),
-        measure(responder_delay, &settings.host),
-    ]
+    [Part::Network, Part::Prober, Part::Responder].map(|part| {
+        let quantile = |step: &Step| measured(part.blocks(series), step, input.timeout_ns);
+        part.steps(settings).each_ref().map(quantile)
+    })
 }
 
 /// `None` also where losses make up half of the tail or more: they are judged as losses, and push up every

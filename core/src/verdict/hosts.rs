@@ -40,7 +40,7 @@ fn excesses(facts: &Facts<'_>, class: Class, part: Part) -> BTreeMap<usize, Exce
     let mut largest: BTreeMap<usize, Excess> = BTreeMap::new();
     for step in 0..3 {
         for (owner, excess) in at_step(facts, class, part, step) {
-            let times = |e: &Excess| (e.showing.len(), e.times(facts));
+            let times = |e: &Excess| (e.showing.len(), e.times());
             let known = largest.get(&owner).map(times);
             if known.is_none_or(|known| known < times(&excess)) {
                 largest.insert(owner, excess);
@@ -51,7 +51,7 @@ fn excesses(facts: &Facts<'_>, class: Class, part: Part) -> BTreeMap<usize, Exce
 }
 
 fn at_step(facts: &Facts<'_>, class: Class, part: Part, step: usize) -> Vec<(usize, Excess)> {
-    let rule = &excess::steps(facts.settings, part)[step];
+    let rule = &part.steps(facts.settings)[step];
     let mut owned: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (n, path) in facts.paths.iter().enumerate() {
         if path.class == class && path.at(part, step).is_some() {
@@ -76,22 +76,24 @@ fn at_step(facts: &Facts<'_>, class: Class, part: Part, step: usize) -> Vec<(usi
         let shows = |n: &usize| {
             let measured = facts.paths[*n].at(part, step);
             measured.is_some_and(|m| {
-                m.low >= most && excess::shows(facts.settings, rule, &m, reference, false)
+                m.value >= most && excess::shows(facts.settings, rule, &m, reference)
             })
         };
         let showing: Vec<usize> = paths.iter().copied().filter(shows).collect();
         let enough = !showing.is_empty()
             && at_least_share(showing.len(), paths.len(), facts.settings.most_paths);
-        let excess =
-            enough.then(|| Excess::new(facts, (part, step), reference, showing, paths.len()));
-        excess.map(|excess| (owner, excess))
+        if !enough {
+            return None;
+        }
+        let excess = Excess::of_all(facts, (part, step), reference, showing, paths)?;
+        (excess.measured.low >= most).then_some((owner, excess))
     });
     candidates.collect()
 }
 
 fn accusation(facts: &Facts<'_>, owner: usize, found: &[Excess]) -> Accusation {
     let mut found: Vec<&Excess> = found.iter().collect();
-    found.sort_by(|a, b| b.times(facts).total_cmp(&a.times(facts)));
+    found.sort_by(|a, b| b.times().total_cmp(&a.times()));
     let worst = found[0];
     let component = Component { kind: ComponentKind::Node, name: facts.nodes[owner].to_string() };
     let convict: Vec<_> = found.iter().flat_map(|excess| excess.convict(facts)).collect();
@@ -119,7 +121,7 @@ fn accusation(facts: &Facts<'_>, owner: usize, found: &[Excess]) -> Accusation {
         component,
         summary,
         effect: worst.effect(facts),
-        times: worst.times(facts),
+        times: worst.times(),
         convict,
         acquit,
     }

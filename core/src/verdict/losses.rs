@@ -125,9 +125,17 @@ fn guilt(facts: &Facts<'_>, candidate: &Candidate, all: Pool) -> Option<(f64, Si
     let sides = candidate.sides();
     let judged: Vec<_> =
         sides.into_iter().map(|(side, paths)| (judge(&paths), side, paths)).collect();
-    let each_way = judged.iter().skip(1).all(|(low, ..)| low.is_some());
-    let guilty = judged.into_iter().filter_map(|(low, side, paths)| Some((low?, side, paths)));
-    if each_way { guilty.into_iter().next() } else { guilty.max_by(|a, b| a.0.total_cmp(&b.0)) }
+    let found = judged.iter().filter_map(|(low, side, paths)| Some(((*low)?, *side, paths)));
+    let (low, side, paths) = found.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    // Both sides lose, one by chance more than the other: all of it is the component's.
+    let both = judged.first().filter(|(low, both, _)| low.is_some() && *both != side);
+    let loses = |(_, _, paths): &(_, _, Vec<usize>)| {
+        Pool::of(facts, paths.iter().copied()).is_too_much(facts)
+    };
+    match both.filter(|_| judged.iter().all(loses)) {
+        Some((_, both, all)) => Some((low, *both, all.clone())),
+        None => Some((low, side, paths.clone())),
+    }
 }
 
 fn accuse_component(

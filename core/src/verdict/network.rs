@@ -52,8 +52,11 @@ fn most_guilty(
                 continue;
             };
             let Agreement { side, showing, judged } = agreement;
-            let excess = Excess::new(facts, (Part::Network, step), reference, showing, judged);
-            let score = (excess.showing.len(), excess.times(facts));
+            let quantile = (Part::Network, step);
+            let Some(excess) = Excess::of_all(facts, quantile, reference, showing, &judged) else {
+                continue;
+            };
+            let score = (excess.showing.len(), excess.times());
             if best.as_ref().is_none_or(|(known, _)| *known < score) {
                 let Candidate { component, to, from } = candidate;
                 let (component, to, from) = (component.clone(), to.clone(), from.clone());
@@ -78,8 +81,7 @@ fn guilt(
     let reference = ranked.median_without(candidate.all(), least)?;
     let shows = |n: usize| {
         let measured = facts.paths[n].at(Part::Network, step);
-        measured
-            .is_some_and(|m| excess::shows(settings, &settings.network[step], &m, reference, false))
+        measured.is_some_and(|m| excess::shows(settings, &settings.network[step], &m, reference))
     };
     let agreement = candidates::agree(facts, candidate, |n| ranked.contains(n), shows)?;
     Some((agreement, reference))
@@ -147,19 +149,19 @@ fn alone(facts: &Facts<'_>, open: &[usize], all: &[usize]) -> Vec<Accusation> {
             let judged: Vec<usize> = mates().filter(|&n| ranked_open.contains(n)).collect();
             let shows = |n: &usize| {
                 let measured = facts.paths[*n].at(Part::Network, step);
-                measured.is_some_and(|m| excess::shows(settings, rule, &m, reference, true))
+                measured.is_some_and(|m| excess::shows_alone(settings, rule, &m, reference))
             };
             let showing: Vec<usize> = judged.iter().copied().filter(shows).collect();
-            if !showing.is_empty() {
-                let excess =
-                    Excess::new(facts, (Part::Network, step), reference, showing, judged.len());
+            let quantile = (Part::Network, step);
+            let excess = Excess::of_worst(facts, quantile, reference, showing, judged.len());
+            if let Some(excess) = excess {
                 slow.entry(pair).or_default().push(excess);
             }
         }
     }
     let accusations = slow.into_iter().filter_map(|(pair, mut found)| {
         found.sort_by(|a, b| {
-            let times = || b.times(facts).total_cmp(&a.times(facts));
+            let times = || b.times().total_cmp(&a.times());
             b.showing.len().cmp(&a.showing.len()).then_with(times)
         });
         let excess = found.first()?;
@@ -207,7 +209,7 @@ fn accusation(
         component,
         summary,
         effect: excess.effect(facts),
-        times: excess.times(facts),
+        times: excess.times(),
         convict: excess.convict(facts),
         acquit,
     }

@@ -174,7 +174,8 @@ impl Fleet {
     fn path(&mut self, src: usize, dst: usize, start: f64) -> PathInput {
         let (windows, per_window, interval) = match self.mode {
             Mode::Sweep => (2, 200, 5.0),
-            Mode::Continuous => (3, 200, 50.0),
+            // In no fixed relation to the period of the fault, as phases of a plan are jittered.
+            Mode::Continuous => (3, 200, 49.3),
         };
         let mut recorders = [Recorder::new(), Recorder::new(), Recorder::new()];
         let mut series = Series::default();
