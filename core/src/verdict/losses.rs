@@ -162,7 +162,7 @@ fn accuse_component(
 }
 
 fn accuse_pair(facts: &Facts<'_>, pair: &[usize], open: &[usize]) -> Accusation {
-    let worst = pair.iter().copied().max_by_key(|&n| facts.paths[n].input.account.lost);
+    let worst = pair.iter().rev().copied().max_by_key(|&n| facts.paths[n].input.account.lost);
     let worst = &facts.paths[worst.unwrap_or(pair[0])];
     let component = Component { kind: ComponentKind::Path, name: worst.input.path.to_string() };
     let pool = Pool::of(facts, pair.iter().copied());
