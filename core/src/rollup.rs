@@ -71,3 +71,58 @@ impl Rollup {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::Recorder;
+    use crate::path::{Endpoint, PortName};
+
+    fn path(src: &str, dst: &str, rail: u16) -> Path {
+        let end = |node| Endpoint {
+            node: NodeName::new(node).unwrap(),
+            port: PortName::new("p").unwrap(),
+            rail,
+        };
+        let (src, dst) = (end(src), end(dst));
+        Path { src, dst, transport: Transport::Udp, memory: Memory::Host, flow: 0, dscp: 0 }
+    }
+
+    fn window(replies: u64) -> PathWindow {
+        let parameters = Parameters { interval_ns: 1, timeout_ns: 2, size_bytes: 72 };
+        let mut window = PathWindow::new(parameters);
+        let mut recorder = Recorder::new();
+        (0..replies).for_each(|n| recorder.record(1_000 + n));
+        window.app_rtt = recorder.drain();
+        let account = &mut window.account;
+        (account.scheduled, account.sent, account.received) = (replies, replies, replies);
+        window
+    }
+
+    #[test]
+    fn every_level_conserves_what_was_added() {
+        let mut rollup = Rollup::new();
+        for (src, dst, rail, replies) in [
+            ("a", "b", 0, 3),
+            ("b", "a", 0, 5),
+            ("a", "b", 1, 7),
+            ("a", "c", 0, 11),
+            ("a", "b", 0, 13),
+        ] {
+            rollup.add(&path(src, dst, rail), &window(replies));
+        }
+        let node = |name| NodeName::new(name).unwrap();
+        let kind = *rollup.iter().next().unwrap().0;
+        let replies = |level: &Level| {
+            let merged = rollup.get(&kind, level).unwrap();
+            assert_eq!(merged.check(), Ok(()));
+            merged.app_rtt.replies()
+        };
+        assert_eq!(replies(&Level::Fleet), 39);
+        assert_eq!(replies(&Level::Path(path("a", "b", 0))), 16);
+        assert_eq!((replies(&Level::From(node("a"))), replies(&Level::From(node("b")))), (34, 5));
+        assert_eq!((replies(&Level::To(node("b"))), replies(&Level::To(node("c")))), (23, 11));
+        assert_eq!((replies(&Level::Rail(0)), replies(&Level::Rail(1))), (32, 7));
+        assert!(rollup.get(&kind, &Level::Rail(2)).is_none());
+    }
+}

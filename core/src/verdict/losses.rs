@@ -69,7 +69,7 @@ impl Pool {
 pub(super) fn accuse(facts: &Facts<'_>, silent: &[Accusation]) -> Vec<Accusation> {
     let silent = explained(silent);
     let mut open: Vec<usize> = (0..facts.paths.len())
-        .filter(|n| facts.paths[*n].settled() > 0 && !silent.contains_key(n))
+        .filter(|n| facts.paths[*n].settled() > 0 && !silent.contains(n))
         .collect();
     let mut found: Vec<Accusation> = Vec::new();
     while let Some((candidate, side, paths)) = most_guilty(facts, &open) {

@@ -1,6 +1,6 @@
 //! Paths on which no probe is answered, and the nodes behind them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::Accusation;
 use super::candidates::{self, Candidate, Side};
@@ -133,6 +133,6 @@ fn low_of(sent: u64) -> f64 {
 }
 
 /// Which paths a list of accusations of silence explains.
-pub(super) fn explained(silent: &[Accusation]) -> BTreeMap<usize, ()> {
-    silent.iter().flat_map(|a| a.convict.iter().map(|(n, _)| (*n, ()))).collect()
+pub(super) fn explained(silent: &[Accusation]) -> BTreeSet<usize> {
+    silent.iter().flat_map(|a| a.convict.iter().map(|(n, _)| *n)).collect()
 }

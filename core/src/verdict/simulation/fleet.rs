@@ -143,8 +143,9 @@ impl Fleet {
         let hosts = (0..nodes)
             .map(|node| {
                 let mut process = || {
-                    let rate = draw.uniform(0.3, 5.0);
-                    Stalls::random(&mut draw, end, rate, (1.0, 10.0)).with(&global)
+                    // Up to 8 % of the time something else runs.
+                    let rate = draw.uniform(0.3, 12.0);
+                    Stalls::random(&mut draw, end, rate, (1.0, 12.0)).with(&global)
                 };
                 let (mut prober, mut responder) = (process(), process());
                 if fault == Fault::Stopped && node == ill {
