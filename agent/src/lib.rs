@@ -9,6 +9,7 @@ pub mod inventory;
 pub mod ping;
 mod probe_thread;
 pub mod reflect;
+pub mod spool;
 pub mod target;
 
 /// Whether a thread spins or sleeps between packets. Never mixed in one series: sleeping adds its wake-up to app RTT.
