@@ -272,7 +272,8 @@ impl Spool {
             return false;
         }
         self.note(&note);
-        self.book.windows_refused += u64::from(key.windows);
+        self.book.windows_refused =
+            self.book.windows_refused.saturating_add(u64::from(key.windows));
         self.sweep();
         true
     }
@@ -353,7 +354,8 @@ impl Spool {
         self.book.begin(number, writer.len);
         self.anchor = Some(number);
         for victim in victims {
-            self.book.windows_dropped += self.book.remove_segment(victim);
+            let dropped = self.book.remove_segment(victim);
+            self.book.windows_dropped = self.book.windows_dropped.saturating_add(dropped);
             self.dead.push(victim);
         }
         self.bury();

@@ -17,6 +17,7 @@ mod records;
 mod spool_frames;
 
 pub use records::{Record, records};
+pub(crate) use spool_frames::{batches, crc32};
 
 /// What tells a batch of one agent from its others: the words of `BatchKey`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -61,15 +61,17 @@ impl Book {
                 Frame::Refused(key) => {
                     // Its batch may have been deleted with its segment since.
                     self.forget(*key);
-                    self.windows_refused += u64::from(key.windows);
+                    self.windows_refused =
+                        self.windows_refused.saturating_add(u64::from(key.windows));
                 }
-                Frame::Totals(totals) => {
+                // Totals that speak of later segments are none of ours.
+                Frame::Totals(totals) if totals.oldest <= number => {
                     self.windows_dropped = totals.windows_dropped;
                     self.windows_refused = totals.windows_refused;
                     self.octets_damaged = totals.octets_damaged;
                     last = Some(totals.clone());
                 }
-                Frame::Unknown(_) => {}
+                Frame::Totals(_) | Frame::Unknown(_) => {}
             }
         }
         last
@@ -118,14 +120,14 @@ impl Book {
 
     /// `octets` of a segment turn out to be lost.
     pub fn damaged(&mut self, number: u64, octets: u64) {
-        self.octets_damaged += octets;
+        self.octets_damaged = self.octets_damaged.saturating_add(octets);
         self.ignore(number, octets);
     }
 
     /// `octets` of a segment hold nothing recorded.
     pub fn ignore(&mut self, number: u64, octets: u64) {
         if let Some(segment) = self.segments.get_mut(&number) {
-            segment.known_damage += octets;
+            segment.known_damage = segment.known_damage.saturating_add(octets);
         }
     }
 
@@ -184,7 +186,9 @@ impl Book {
         let known =
             self.segments().filter(|(number, segment)| stays(number) && segment.known_damage > 0);
         Totals {
-            windows_dropped: self.windows_dropped + victims.iter().map(pending).sum::<u64>(),
+            windows_dropped: self
+                .windows_dropped
+                .saturating_add(victims.iter().map(pending).sum::<u64>()),
             windows_refused: self.windows_refused,
             octets_damaged: self.octets_damaged,
             oldest: self.segments.keys().copied().find(stays).unwrap_or(next),
