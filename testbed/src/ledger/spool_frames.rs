@@ -61,15 +61,15 @@ pub fn crc32<'a>(octets: impl Iterator<Item = &'a u8>) -> u32 {
 
 const fn table() -> [u32; 16] {
     let mut table = [0; 16];
-    let mut nibble = 0;
+    let mut nibble: u32 = 0;
     while nibble < 16 {
-        let mut crc = nibble as u32;
+        let mut crc = nibble;
         let mut bit = 0;
         while bit < 4 {
             crc = if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
             bit += 1;
         }
-        table[nibble] = crc;
+        table[nibble as usize] = crc;
         nibble += 1;
     }
     table
