@@ -1,1 +1,3 @@
 //! The daemon of a cluster.
+
+pub mod store;
