@@ -186,6 +186,8 @@ pub struct Store {
     state: State,
     /// The roll-up that is under way.
     roll: Option<roll::Roll>,
+    /// Windows it reads in a step.
+    roll_step: u64,
     /// When units last got windows, by file and unit: what still grows is not rolled up.
     touched: HashMap<(FileId, u32), u64>,
 }
@@ -246,6 +248,7 @@ impl Store {
                     return Err(OpenError::Newer { path: format!("{path}/{id}"), found });
                 }
                 Err(FileError::Io(error)) => return Err(at(error)),
+                Err(error @ FileError::Open) => return Err(at(io::Error::other(error))),
             }
         }
         let tally = Arc::new(Tally::default());
@@ -255,6 +258,7 @@ impl Store {
             tally,
             state,
             roll: None,
+            roll_step: roll::STEP,
             touched: HashMap::new(),
         };
         store.publish_state();
@@ -420,9 +424,23 @@ impl Store {
 
     fn set_suspects_aside(&mut self) {
         for (id, reason) in self.files.take_suspects() {
+            // A reader may have seen the file that had this name before.
+            let name = id.to_string();
+            let is_new = self.files.incidents().iter().any(|incident| incident.file == name);
+            if is_new && self.is_whole(id) {
+                continue;
+            }
             self.roll = None;
             self.failed(id, FileError::Damaged(reason));
         }
+    }
+
+    fn is_whole(&self, id: FileId) -> bool {
+        let verified = file::guarded(|| match self.files.get(id)? {
+            Some(database) => View::of(id, &database)?.verify(),
+            None => Ok(()),
+        });
+        verified.is_ok()
     }
 }
 

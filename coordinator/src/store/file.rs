@@ -3,6 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
@@ -39,6 +40,9 @@ pub(super) enum FileError {
         /// As written in it.
         found: u64,
     },
+    /// Somebody has it open.
+    #[error("it is still open")]
+    Open,
     /// The operating system, or a file that must be opened anew.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -54,6 +58,7 @@ impl From<redb::Error> for FileError {
                 }
                 _ => Self::Io(error),
             },
+            E::DatabaseAlreadyOpen => Self::Open,
             E::Corrupted(_)
             | E::RepairAborted
             | E::UpgradeRequired(_)
@@ -130,6 +135,8 @@ impl<'t> Tables<'t> {
 pub(super) struct View {
     /// Of which file.
     pub(super) id: FileId,
+    /// Closed, it would answer no more.
+    _database: Arc<Database>,
     pub(super) seen: ReadOnlyTable<Bytes, Bytes>,
     pub(super) rows: ReadOnlyTable<Bytes, Bytes>,
     pub(super) counts: ReadOnlyTable<Bytes, Bytes>,
@@ -138,15 +145,27 @@ pub(super) struct View {
 
 impl View {
     /// The file as it is now.
-    pub(super) fn of(id: FileId, database: &Database) -> Result<Self, FileError> {
+    pub(super) fn of(id: FileId, database: &Arc<Database>) -> Result<Self, FileError> {
         let transaction: ReadTransaction = database.begin_read()?;
         Ok(Self {
             id,
+            _database: Arc::clone(database),
             seen: transaction.open_table(SEEN)?,
             rows: transaction.open_table(ROWS)?,
             counts: transaction.open_table(COUNTS)?,
             units: transaction.open_table(UNITS)?,
         })
+    }
+
+    /// Reads everything that has a checksum.
+    pub(super) fn verify(&self) -> Result<(), FileError> {
+        for table in [&self.seen, &self.rows, &self.counts, &self.units] {
+            for row in table.iter()? {
+                let (key, value) = row?;
+                unseal(key.value(), value.value())?;
+            }
+        }
+        Ok(())
     }
 
     /// The windows of a unit, where it is there; else which file is at fault.

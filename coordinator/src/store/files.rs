@@ -15,6 +15,8 @@ use super::{Incident, OpenError};
 
 /// Files kept open.
 const OPEN: usize = 8;
+/// How often a file that is being closed is tried.
+const CLOSING: u32 = 10_000;
 /// Incidents kept for the telling.
 const INCIDENTS: usize = 1_000;
 
@@ -88,10 +90,6 @@ impl Files {
         self.inner().present.iter().copied().collect()
     }
 
-    pub(super) fn is_present(&self, id: FileId) -> bool {
-        self.inner().present.contains(&id)
-    }
-
     /// A file, where there is one.
     pub(super) fn get(&self, id: FileId) -> Result<Option<Arc<Database>>, FileError> {
         let mut inner = self.inner();
@@ -108,9 +106,20 @@ impl Files {
         {
             return Err(FileError::Damaged("somebody deleted it".into()));
         }
-        let database = Arc::new(file::open(&path, &self.disk)?);
+        let database = Arc::new(self.open_file(&path)?);
         inner.keep(id, &database);
         Ok(Some(database))
+    }
+
+    /// A reader that was the last to use a file may be closing it at this very moment.
+    fn open_file(&self, path: &Path) -> Result<Database, FileError> {
+        for _ in 0..CLOSING {
+            match file::open(path, &self.disk) {
+                Err(FileError::Open) => std::thread::yield_now(),
+                other => return other,
+            }
+        }
+        file::open(path, &self.disk)
     }
 
     /// A file, made if need be. It gets its name when it is whole.

@@ -19,8 +19,8 @@ use super::{Store, StoreError};
 
 /// After its end a unit stays open so long for what is on its way.
 const GRACE_NS: u64 = 30_000_000_000;
-/// Rows read in one step: some 50 ms of work.
-const STEP: u64 = 2_048;
+/// Windows read in one step: some 50 ms of work.
+pub(super) const STEP: u64 = 2_048;
 
 /// One unit on its way up.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Store {
         let target = self.files.get_or_create(to).map_err(|e| self.error(to, e))?;
         let view = file::guarded(|| View::of(from, &source)).map_err(|e| self.error(from, e))?;
         let (mut step, mut read) = (Vec::new(), 0);
-        while read < STEP
+        while read < self.roll_step
             && let Some(agent) = roll.agents.pop_first()
         {
             let gathered = file::guarded(|| roll.gather(&view, &agent));

@@ -64,7 +64,7 @@ fn levels_replace_each_other_and_late_windows_join_them() {
     put(&mut store, 4, START_NS + 60 * SECOND, START_NS + 71 * SECOND);
     // Closed, past grace and quiet: rolled up, and raw is still read.
     settle(&mut store, START_NS + 110 * SECOND);
-    assert!(store.files.is_present(FileId::of(Level::Minute, minute_of(START_NS))));
+    assert!(store.files.present().contains(&FileId::of(Level::Minute, minute_of(START_NS))));
     assert_eq!(levels(&store), [Level::Raw]);
     // Late: only the minute has it.
     put(&mut store, 6, START_NS + 20 * SECOND, START_NS + 120 * SECOND);
@@ -107,6 +107,34 @@ fn a_full_store_drops_its_oldest_hour_and_counts_it() {
         matches!(&outcome[0], Outcome::Refused(why) if why.contains("room for")),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn what_comes_while_its_minute_or_hour_moves_up_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = opened(dir.path());
+    store.roll_step = 1;
+    let (mut expected, mut windows) = (Merged::new(), 0);
+    let mut put = |store: &mut Store, agent: &str, now: u64| {
+        let batch = incoming(agent, windows, START_NS, &[window(&[windows + 1])]);
+        add(&mut expected, &batch);
+        windows += 1;
+        assert_eq!(store.ingest(&[batch], wall(now)), [Outcome::Stored]);
+        agrees(store, &expected, windows);
+    };
+    for agent in ["a", "b", "c"] {
+        put(&mut store, agent, START_NS + 20 * SECOND);
+    }
+    for (now, new) in [(START_NS + 100 * SECOND, "0"), (START_NS + 5_000 * SECOND, "00")] {
+        // One agent of three has moved when it gets one more; so has a new one.
+        assert_eq!(store.maintain(wall(now)).unwrap(), Progress::More);
+        put(&mut store, "a", now);
+        put(&mut store, new, now);
+        assert!(store.roll.is_some());
+        settle(&mut store, now);
+        put(&mut store, "b", now);
+    }
+    assert!(store.is_closed(minute_of(START_NS)).unwrap());
 }
 
 #[derive(Clone, Debug)]
@@ -192,4 +220,42 @@ proptest! {
         }
         prop_assert!(store.incidents().is_empty());
     }
+}
+
+#[test]
+fn readers_see_everything_at_any_moment() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = opened(dir.path());
+    let (begun, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let reader = store.reader();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let mut times = 0;
+            while done.load(Ordering::SeqCst) < 50 || times < 3 {
+                let least = done.load(Ordering::SeqCst);
+                let resolution = [Resolution::Finest, Resolution::Coarsest][times % 2];
+                let merged = reader.merged(&everything(resolution)).unwrap();
+                let most = begun.load(Ordering::SeqCst);
+                // Each window holds one reply and one loss.
+                let sent: u64 = merged.values().map(|window| window.account.sent).sum();
+                assert!((2 * least..=2 * most).contains(&sent), "{least} {sent} {most}");
+                let stored = reader.totals().unwrap().stored;
+                assert!(stored.values().map(|counts| counts.windows).sum::<u64>() >= least);
+                times += 1;
+            }
+        });
+        for n in 0..50u64 {
+            // Eight hours, so that files come, are rolled up, closed and deleted.
+            let start = START_NS + n * 600 * SECOND;
+            begun.fetch_add(1, Ordering::SeqCst);
+            let batch = incoming("a", n, start, &[window(&[n + 1])]);
+            assert_eq!(store.ingest(&[batch], wall(start)), [Outcome::Stored]);
+            done.fetch_add(1, Ordering::SeqCst);
+            if n % 3 == 0 {
+                settle(&mut store, start);
+            }
+        }
+        reading.join().unwrap();
+    });
 }

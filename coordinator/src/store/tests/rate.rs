@@ -40,6 +40,14 @@ fn ingest_and_roll_up() {
         count / spent.as_secs_f64()
     )
     .unwrap();
+    let copy = tempfile::tempdir_in(dir.path().parent().unwrap()).unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let begun = std::time::Instant::now();
+    drop(opened(copy.path()));
+    writeln!(out, "opened after a kill in {:?}", begun.elapsed()).unwrap();
     let begun = std::time::Instant::now();
     let mut longest = std::time::Duration::ZERO;
     let mut steps = 0;
