@@ -1,6 +1,6 @@
 //! The embedded store (design D8; why it is as it is: docs/adr/0006-store.md).
 //!
-//! **Files.** redb databases, one a quarter of an hour for windows as they came, one an hour for their merges by minute and one an hour
+//! **Files.** redb databases, one every five minutes for windows as they came, one an hour for their merges by minute and one an hour
 //! for the merge of the hour. A file only ever grows, and is deleted as a whole: nothing is pruned inside. A window belongs
 //! to the minute and the hour of its start.
 //!
@@ -48,7 +48,8 @@ use file::{Disk, FileError, SCHEMA, Tables, View, unit, write};
 use files::Files;
 use name::{FileId, HOUR, minute_of};
 use row::{
-    batch_content, batch_key, counts_key, read_window, seal, unit_key, unseal, window_content,
+    batch_content, batch_key, batch_rows, counts_key, read_window, seal, unit_key, unseal,
+    window_content,
 };
 use seen::{Range, Stored as Seen};
 use state::{Found, State};
@@ -494,7 +495,9 @@ fn insert(
     if level == Level::Raw {
         let key = batch_key(minute, agent, batch.instance, batch.first_sequence);
         let content = batch_content(incoming.skewed, &incoming.encoded);
-        tables.rows.insert(key.as_slice(), seal(&key, &content).as_slice())?;
+        for (key, value) in batch_rows(&key, &content) {
+            tables.rows.insert(key.as_slice(), value.as_slice())?;
+        }
         return Ok(Outcome::Stored);
     }
     for (path, window) in &batch.windows {

@@ -22,7 +22,7 @@ impl Level {
     /// Minutes that one of its files covers. Raw files are short, because they are the big ones: each is deleted as a whole.
     pub(super) const fn span(self) -> u32 {
         match self {
-            Self::Raw => 15,
+            Self::Raw => 5,
             Self::Minute | Self::Hour => HOUR,
         }
     }
@@ -71,7 +71,7 @@ impl FileId {
         let at: jiff::Timestamp = format!("{day}T{hour}:{minute}:00Z").parse().ok()?;
         let minute = u32::try_from(at.as_second().div_euclid(60)).ok()?;
         let id = Self { level, start: minute };
-        (id.to_string() == name).then_some(id)
+        (id.to_string() == name && id == Self::of(level, minute)).then_some(id)
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
             "raw-2026-11-23T07.redb",
             "hour-2026-11-23T07-15.redb",
             "x",
-            "raw-2026-11-23T07-16.redb2",
+            "raw-2026-11-23T07-16.redb",
         ] {
             assert_eq!(FileId::parse(none), None, "{none}");
         }

@@ -12,7 +12,7 @@ use super::file::{self, FileError, View};
 use super::files::Files;
 use super::name::{FileId, HOUR, Level, MINUTE_NS, minute_of};
 use super::roll::each_counts;
-use super::row::{Counts, Series, agent_range, read_batch, read_window, unit_range};
+use super::row::{Counts, Series, add_part, agent_range, read_batch, read_window, unit_range};
 use super::{StoreError, Tally};
 
 /// How fine an answer is to be.
@@ -199,8 +199,8 @@ impl Reader {
 
     fn hour(&self, first: u32) -> Result<HourView, StoreError> {
         let mut raw = Vec::new();
-        for quarter in (first..first + HOUR).step_by(Level::Raw.span() as usize) {
-            raw.extend(self.view(FileId::of(Level::Raw, quarter))?);
+        for start in (first..first + HOUR).step_by(Level::Raw.span() as usize) {
+            raw.extend(self.view(FileId::of(Level::Raw, start))?);
         }
         let minute = self.view(FileId::of(Level::Minute, first))?;
         Ok(HourView { raw, minute, hour: self.view(FileId::of(Level::Hour, first))?, first })
@@ -327,9 +327,13 @@ fn read_unit(
     selection: &Selection,
     f: &mut impl FnMut(Series, Stored),
 ) -> Result<(), FileError> {
+    let mut whole = Vec::new();
     View::each(&view.rows, &selection.keys(unit), |key, content| {
         if level == Level::Raw {
-            let (skewed, batch) = read_batch(content)?;
+            if !add_part(&mut whole, content)? {
+                return Ok(());
+            }
+            let (skewed, batch) = read_batch(&std::mem::take(&mut whole))?;
             if !selection.has(batch.start_unix_ns) {
                 return Ok(());
             }

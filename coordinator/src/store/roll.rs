@@ -11,8 +11,8 @@ use railgauge_core::time::Wall;
 use super::file::{self, FileError, View, counts, unit, write};
 use super::name::{FileId, HOUR, Level, MINUTE_NS};
 use super::row::{
-    Counts, Series, agent_range, counts_agent, counts_key, read_batch, read_window, seal, unit_key,
-    unit_of, unit_range, window_content,
+    Counts, Series, add_part, agent_range, counts_agent, counts_key, read_batch, read_window, seal,
+    unit_key, unit_of, unit_range, window_content,
 };
 use super::seen::{self, Range};
 use super::{Store, StoreError};
@@ -59,12 +59,16 @@ impl Roll {
 
     fn gather(&self, view: &View, agent: &str) -> Result<Gathered, FileError> {
         let mut gathered = Gathered::default();
+        let mut whole = Vec::new();
         for (part, _) in self.parts(view)? {
             gathered.counts.add(&counts(&view.counts, &counts_key(part, agent))?);
             View::each(&view.rows, &agent_range(part, agent), |key, content| {
                 gathered.read += 1;
                 if self.from.level == Level::Raw {
-                    gathered.add_batch(content)
+                    if add_part(&mut whole, content)? {
+                        gathered.add_batch(&std::mem::take(&mut whole))?;
+                    }
+                    Ok(())
                 } else {
                     gathered
                         .add_row(key.get(4..).unwrap_or_default().to_vec(), read_window(content)?);

@@ -85,6 +85,28 @@ pub(super) fn batch_key(minute: u32, agent: &str, instance: u64, first: u64) -> 
     key
 }
 
+/// Octets of a batch in one row: with key and checksum just under four pages, as redb rounds rows up to a power of two of pages.
+const PART: usize = 16_000;
+
+/// The rows of a batch: its content in parts, each after an octet that tells the last one.
+pub(super) fn batch_rows(key: &[u8], content: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let count = content.len().div_ceil(PART);
+    let part = |(n, part): (u16, &[u8])| {
+        let key = [key, &n.to_be_bytes()].concat();
+        let last = u8::from(usize::from(n) + 1 == count);
+        let value = seal(&key, &[&[last], part].concat());
+        (key, value)
+    };
+    (0u16..).zip(content.chunks(PART)).map(part).collect()
+}
+
+/// Adds the content of the next row of a batch; whether it is whole now.
+pub(super) fn add_part(whole: &mut Vec<u8>, row: &[u8]) -> Result<bool, FileError> {
+    let (last, part) = row.split_first().ok_or_else(|| damaged("a row is empty"))?;
+    whole.extend_from_slice(part);
+    Ok(*last != 0)
+}
+
 /// What a batch is kept as: whether its clock was skewed, and its octets.
 pub(super) fn batch_content(skewed: bool, encoded: &[u8]) -> Vec<u8> {
     let mut content = Vec::with_capacity(encoded.len() + 1);

@@ -8,9 +8,12 @@ use super::*;
 fn a_batch_is_stored_once_and_overlaps_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = opened(dir.path());
-    let two = [window(&[5, 9]), window(&[1])];
+    // More than fits into one row.
+    let many: Vec<u64> = (1..6_000).map(|n| n * n * 1_663).collect();
+    let two = [window(&many), window(&[1])];
     let batch = incoming("a", 10, START_NS, &two);
-    let mut other = incoming("a", 11, START_NS + 60 * SECOND, &two);
+    assert!(batch.encoded.len() > 20_000);
+    let other = incoming("a", 11, START_NS + 60 * SECOND, &two);
     let now = wall(START_NS + 20 * SECOND);
     let outcomes = store.ingest(&[batch.clone(), batch.clone(), other.clone()], now);
     assert_eq!(outcomes[..2], [Outcome::Stored, Outcome::Duplicate]);
@@ -22,10 +25,14 @@ fn a_batch_is_stored_once_and_overlaps_are_refused() {
     drop(store);
     let mut store = opened(dir.path());
     assert_eq!(store.ingest(std::slice::from_ref(&batch), now), [Outcome::Duplicate]);
-    other.batch.first_sequence = 12;
-    assert_eq!(store.ingest(&[other], now), [Outcome::Stored]);
+    let other = incoming("a", 12, START_NS + 60 * SECOND, &two);
+    assert_eq!(store.ingest(std::slice::from_ref(&other), now), [Outcome::Stored]);
     let totals = store.reader().totals().unwrap();
     assert_eq!((totals.stored["a"].windows, totals.duplicates), (4, 2));
+    let mut whole = Merged::new();
+    add(&mut whole, &batch);
+    add(&mut whole, &other);
+    agrees(&store, &whole, 4);
 }
 
 #[test]
