@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use redb::Database;
 
 use super::file::{self, Disk, FileError};
-use super::name::{FileId, minute_text};
+use super::name::{FileId, Level, minute_text};
 use super::{Incident, OpenError};
 
 /// Files kept open.
@@ -35,6 +35,8 @@ struct Inner {
     recent: VecDeque<(FileId, Arc<Database>)>,
     /// All that somebody still uses: a file must not be opened twice.
     used: HashMap<FileId, Weak<Database>>,
+    /// Hours known to be closed: asking their files each time would open and close them, which writes.
+    closed: BTreeSet<u32>,
     incidents: Vec<Incident>,
     /// Damage seen by readers, for the writer to act on.
     suspects: Vec<(FileId, String)>,
@@ -153,6 +155,16 @@ impl Files {
         Ok(database)
     }
 
+    /// Whether an hour is known to be closed.
+    pub(super) fn is_known_closed(&self, hour: u32) -> bool {
+        self.inner().closed.contains(&hour)
+    }
+
+    /// Remembers that an hour is closed, until its file goes.
+    pub(super) fn know_closed(&self, hour: u32) {
+        self.inner().closed.insert(hour);
+    }
+
     pub(super) fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
@@ -168,8 +180,8 @@ impl Files {
         inner.forget(id);
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => inner.present.remove(&id),
-        };
+            _ => inner.gone(id),
+        }
         Ok(())
     }
 
@@ -198,7 +210,7 @@ impl Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        inner.present.remove(&id);
+        inner.gone(id);
         let incident = Incident {
             file: id.to_string(),
             set_aside_as: aside.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -266,6 +278,13 @@ impl Inner {
         }
         self.used.retain(|_, used| used.strong_count() > 0);
         self.used.insert(id, Arc::downgrade(database));
+    }
+
+    fn gone(&mut self, id: FileId) {
+        self.present.remove(&id);
+        if id.level == Level::Hour {
+            self.closed.remove(&id.start);
+        }
     }
 
     fn forget(&mut self, id: FileId) {

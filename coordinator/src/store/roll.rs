@@ -244,9 +244,15 @@ impl Store {
     /// Whether the hour file stands for an hour.
     pub(super) fn is_closed(&self, hour: u32) -> Result<bool, StoreError> {
         let id = FileId::of(Level::Hour, hour - hour % HOUR);
+        if self.files.is_known_closed(id.start) {
+            return Ok(true);
+        }
         let Some(view) = self.view(id)? else { return Ok(false) };
         let closed =
             file::guarded(|| unit(&view.units, id.start)).map_err(|e| self.error(id, e))?;
+        if closed.is_some() {
+            self.files.know_closed(id.start);
+        }
         Ok(closed.is_some())
     }
 
