@@ -17,6 +17,7 @@ pub mod registry;
 pub mod server;
 pub mod session;
 pub mod state_dir;
+pub mod store;
 pub mod sweeps;
 
 /// The version, with the commit.
