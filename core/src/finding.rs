@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// What is known of something's health. No data is `Unknown`, never `Healthy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Measured, and nothing is wrong.
