@@ -202,6 +202,11 @@ impl Fleet {
         self.inner().registry.counted(node, ingested, refused, reason);
     }
 
+    /// Whether the node's clock is too wrong for its windows to be joined with those of others over time.
+    pub fn is_skewed(&self, node: &NodeName) -> bool {
+        self.inner().registry.node(node).is_some_and(Node::is_skewed)
+    }
+
     /// Whom the plan is for.
     pub fn members(&self) -> Vec<AgentEndpoint> {
         self.inner().registry.members()

@@ -181,7 +181,7 @@ fn probeable(address: &str, port: u32) -> Option<SocketAddr> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A hello that is right: node `name` with the port eth0 at 127.0.0.`last`:862.

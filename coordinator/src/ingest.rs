@@ -16,7 +16,7 @@ use railgauge_proto::convert::Batch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::clock::{self, Now};
-pub use crate::memory_store::{Outcome, Store};
+pub use crate::memory_store::{Incoming, Outcome, Store};
 
 /// Octets of encoded batches that wait at most. Decoded they take some four times as much.
 const BACKLOG: usize = 32 << 20;
@@ -32,18 +32,21 @@ const UNIT: usize = 1 << 10;
 /// What the thread does with batches: the store, or in tests something that fails.
 pub trait Keeper: Send + 'static {
     /// Takes batches, each whole or not at all; what is answered is on the disk.
-    fn ingest(&mut self, batches: Vec<(Vec<u8>, Batch)>, now: Wall) -> Vec<Outcome>;
-    /// Merges and forgets what is old.
-    fn maintain(&mut self, now: Wall);
+    fn ingest(&mut self, batches: &[Incoming], now: Wall) -> Vec<Outcome>;
+    /// One bounded step of merging and forgetting; `true` when there is more to do.
+    ///
+    /// # Errors
+    /// A sentence; it is tried again.
+    fn maintain(&mut self, now: Wall) -> Result<bool, String>;
 }
 
 impl Keeper for Store {
-    fn ingest(&mut self, batches: Vec<(Vec<u8>, Batch)>, now: Wall) -> Vec<Outcome> {
+    fn ingest(&mut self, batches: &[Incoming], now: Wall) -> Vec<Outcome> {
         Self::ingest(self, batches, now)
     }
 
-    fn maintain(&mut self, now: Wall) {
-        Self::maintain(self, now);
+    fn maintain(&mut self, _now: Wall) -> Result<bool, String> {
+        Ok(false)
     }
 }
 
@@ -63,10 +66,8 @@ pub struct Settled {
 /// A batch on its way to the store.
 #[derive(Debug)]
 pub struct Delivery {
-    /// As it came.
-    pub encoded: Vec<u8>,
-    /// As it was understood.
-    pub batch: Batch,
+    /// What is to be stored.
+    pub incoming: Incoming,
     /// Who wants to know; it must have room, as the thread does not wait.
     pub settled: mpsc::Sender<Settled>,
 }
@@ -128,7 +129,8 @@ impl<S: Keeper> Ingest<S> {
         let (jobs, received) = channel::channel();
         let counters = Arc::new(Counters::default());
         let backlog = Arc::new(Semaphore::new(BACKLOG / UNIT));
-        let writer = Writer { store, jobs: received, counters: Arc::clone(&counters) };
+        let counted = Arc::clone(&counters);
+        let writer = Writer { store, jobs: received, counters: counted, trouble: None };
         let thread = thread::Builder::new().name("ingest".to_owned()).spawn(|| writer.run())?;
         Ok((Self { jobs, backlog, counters }, thread))
     }
@@ -138,7 +140,7 @@ impl<S: Keeper> Ingest<S> {
     /// # Errors
     /// When the thread has ended.
     pub async fn deliver(self, delivery: Delivery) -> Result<(), Closed> {
-        let units = delivery.encoded.len().div_ceil(UNIT).clamp(1, BACKLOG / UNIT);
+        let units = delivery.incoming.encoded.len().div_ceil(UNIT).clamp(1, BACKLOG / UNIT);
         let units = u32::try_from(units).map_err(|_| Closed)?;
         let room = Arc::clone(&self.backlog).acquire_many_owned(units).await.map_err(|_| Closed)?;
         self.jobs.send(Job::Batch(delivery, room)).map_err(|_| Closed)
@@ -179,6 +181,8 @@ struct Writer<S> {
     store: S,
     jobs: channel::Receiver<Job<S>>,
     counters: Arc<Counters>,
+    /// What last went wrong with maintenance.
+    trouble: Option<String>,
 }
 
 /// Batches that are stored together.
@@ -191,7 +195,7 @@ struct Group {
 
 impl Group {
     fn push(&mut self, delivery: Delivery, room: OwnedSemaphorePermit, now: Now) {
-        self.octets += delivery.encoded.len();
+        self.octets += delivery.incoming.encoded.len();
         self.first.get_or_insert(now);
         self.deliveries.push((delivery, room));
     }
@@ -206,12 +210,12 @@ impl Group {
 impl<S: Keeper> Writer<S> {
     fn run(mut self) {
         let mut group = Group::default();
-        let mut maintained = clock::now();
+        let (mut maintained, mut more) = (clock::now(), false);
         loop {
             let now = clock::now();
             self.counters.beat.store(now.monotonic.as_nanos(), Relaxed);
             if now.monotonic.saturating_since(maintained.monotonic) >= MAINTAIN {
-                self.store.maintain(now.wall);
+                more = self.maintain(now);
                 maintained = now;
             }
             let wait = group.wait(now);
@@ -219,29 +223,48 @@ impl<S: Keeper> Writer<S> {
                 self.store_group(&mut group, now);
                 continue;
             }
-            match self.jobs.recv_timeout(wait.unwrap_or(MAINTAIN)) {
-                Ok(Job::Batch(delivery, room)) => group.push(delivery, room, now),
+            let idle = if more { Duration::ZERO } else { MAINTAIN };
+            match self.jobs.recv_timeout(wait.unwrap_or(idle)) {
+                Ok(Job::Batch(delivery, room)) => group.push(delivery, room, clock::now()),
                 Ok(Job::Ask(question)) => question(&mut self.store),
                 Ok(Job::Finish) | Err(RecvTimeoutError::Disconnected) => break,
+                // Nothing waits: the time for what is left of maintenance.
+                Err(RecvTimeoutError::Timeout) if more && wait.is_none() => {
+                    more = self.maintain(now);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
         self.store_group(&mut group, clock::now());
     }
 
+    /// One step. A sentence is logged when it is another than the last.
+    fn maintain(&mut self, now: Now) -> bool {
+        let said = self.store.maintain(now.wall);
+        let trouble = said.as_ref().err().cloned();
+        if trouble != self.trouble {
+            match &trouble {
+                Some(sentence) => tracing::error!("the store: {sentence}"),
+                None => tracing::warn!("the store is maintained again"),
+            }
+            self.trouble = trouble;
+        }
+        said.unwrap_or(false)
+    }
+
     fn store_group(&mut self, group: &mut Group, now: Now) {
         let Group { deliveries, .. } = std::mem::take(group);
         let (mut batches, mut waiting) = (Vec::new(), Vec::new());
-        for (Delivery { encoded, batch, settled }, room) in deliveries {
-            let windows = u32::try_from(batch.windows.len()).unwrap_or(u32::MAX);
-            let Batch { instance, first_sequence, .. } = batch;
-            batches.push((encoded, batch));
+        for (Delivery { incoming, settled }, room) in deliveries {
+            let Batch { instance, first_sequence, ref windows, .. } = incoming.batch;
+            let windows = u32::try_from(windows.len()).unwrap_or(u32::MAX);
+            batches.push(incoming);
             waiting.push((settled, room, instance, first_sequence, windows));
         }
         if batches.is_empty() {
             return;
         }
-        let outcomes = self.store.ingest(batches, now.wall);
+        let outcomes = self.store.ingest(&batches, now.wall);
         debug_assert_eq!(outcomes.len(), waiting.len(), "one outcome for each batch");
         for ((settled, _room, instance, first_sequence, windows), outcome) in
             waiting.into_iter().zip(outcomes)
@@ -267,12 +290,14 @@ mod tests {
     struct Full(usize);
 
     impl Keeper for Full {
-        fn ingest(&mut self, batches: Vec<(Vec<u8>, Batch)>, _: Wall) -> Vec<Outcome> {
+        fn ingest(&mut self, batches: &[Incoming], _: Wall) -> Vec<Outcome> {
             self.0 += 1;
             batches.iter().map(|_| Outcome::Failed("no space left on device".into())).collect()
         }
 
-        fn maintain(&mut self, _: Wall) {}
+        fn maintain(&mut self, _: Wall) -> Result<bool, String> {
+            Err("no space left on device".into())
+        }
     }
 
     #[tokio::test]
@@ -282,7 +307,8 @@ mod tests {
         for first_sequence in 0..3 {
             let mut batch = railgauge_proto::convert::batch(&batch("a", 3)).unwrap();
             batch.first_sequence = first_sequence;
-            let delivery = Delivery { encoded: vec![0; 100], batch, settled: settled.clone() };
+            let incoming = Incoming { encoded: vec![0; 100], batch, skewed: false };
+            let delivery = Delivery { incoming, settled: settled.clone() };
             ingest.clone().deliver(delivery).await.unwrap();
         }
         for first_sequence in 0..3 {

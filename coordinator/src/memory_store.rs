@@ -7,6 +7,17 @@ use railgauge_core::path_window::{Parameters, PathWindow};
 use railgauge_core::time::Wall;
 use railgauge_proto::convert::Batch;
 
+/// A batch to be stored.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The message, encoded.
+    pub encoded: Vec<u8>,
+    /// The message, checked.
+    pub batch: Batch,
+    /// The agent's clock is known to be wrong.
+    pub skewed: bool,
+}
+
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -29,8 +40,8 @@ pub struct Store {
 
 impl Store {
     /// Takes batches, each whole or not at all.
-    pub fn ingest(&mut self, batches: Vec<(Vec<u8>, Batch)>, _now: Wall) -> Vec<Outcome> {
-        batches.into_iter().map(|(_, batch)| self.one(&batch)).collect()
+    pub fn ingest(&mut self, batches: &[Incoming], _now: Wall) -> Vec<Outcome> {
+        batches.iter().map(|incoming| self.one(&incoming.batch)).collect()
     }
 
     fn one(&mut self, batch: &Batch) -> Outcome {
@@ -46,9 +57,6 @@ impl Store {
         }
         if fresh { Outcome::Stored } else { Outcome::Duplicate }
     }
-
-    /// Forgets what is old.
-    pub const fn maintain(&mut self, _now: Wall) {}
 
     /// All paths.
     pub const fn paths(&self) -> &BTreeMap<(Path, Parameters), PathWindow> {

@@ -179,6 +179,11 @@ impl Node {
         self.skews.iter().copied().max().unwrap_or(0)
     }
 
+    /// Whether its clock is too wrong for its windows to be joined with those of others over time.
+    pub fn is_skewed(&self) -> bool {
+        self.clock_skew_ns().unsigned_abs() > NOTABLE_SKEW_NS
+    }
+
     /// Whether it may be probed and asked.
     pub const fn is_live(&self) -> bool {
         matches!(self.state, State::Connected | State::Reconnecting)
@@ -188,7 +193,7 @@ impl Node {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let skew = self.clock_skew_ns();
-        if skew.unsigned_abs() > NOTABLE_SKEW_NS {
+        if self.is_skewed() {
             let way = if skew > 0 { "ahead of" } else { "behind" };
             let seconds = skew.unsigned_abs() / 1_000_000_000;
             notes.push(format!("its clock is {seconds} s {way} the coordinator's"));

@@ -22,9 +22,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::fleet::{Fleet, Mailbox};
-use crate::ingest::{Closed, Delivery, Ingest, Outcome, Settled};
+use crate::ingest::{Closed, Delivery, Incoming, Ingest, Outcome, Settled};
 use crate::planning::Plans;
-use crate::registry::{Health, SessionId};
+use crate::registry::{Health, JoinError, SessionId};
 use crate::{VERSION, clock, hello, sentence};
 
 /// Batches of one stream that wait for the store. One comes every 10 s; more when an agent empties its spool.
@@ -116,7 +116,10 @@ impl Agents {
         let node = hello.node.clone();
         let (joined, mailbox) = self.fleet.join(hello, clock::now()).map_err(|error| {
             tracing::warn!("an agent was refused: {error}");
-            Status::already_exists(error.to_string())
+            match error {
+                JoinError::Full => Status::resource_exhausted(error.to_string()),
+                _ => Status::already_exists(error.to_string()),
+            }
         })?;
         tracing::info!("{node}: {:?}", joined.arrival);
         let (settle, settled) = mpsc::channel(IN_FLIGHT);
@@ -201,7 +204,7 @@ impl Stream<'_> {
                 Ok(()) = self.agents.stopping.changed(), if over.is_none() => over = Some(Err(stopping())),
                 Some(first) = settled.recv() => self.acknowledge(first, &mut settled).await?,
                 delivered = deliver(&mut self.delivering) => {
-                    delivered.map_err(|_| stopping())?;
+                    delivered.map_err(|error| Status::unavailable(format!("windows cannot be stored now: {error}")))?;
                 }
                 Some(order) = mailbox.orders.recv() => self.send_message(order).await?,
                 Ok(()) = self.agents.plans.changed() => {
@@ -282,7 +285,9 @@ impl Stream<'_> {
             Err(error) => return self.refuse(key, sentence(&error)).await,
         };
         let encoded = message.encode_to_vec();
-        let delivery = Delivery { encoded, batch, settled: self.settle.clone() };
+        let skewed = self.agents.fleet.is_skewed(&self.node);
+        let incoming = Incoming { encoded, batch, skewed };
+        let delivery = Delivery { incoming, settled: self.settle.clone() };
         self.in_flight += 1;
         self.delivering = Some(Box::pin(self.agents.ingest.clone().deliver(delivery)));
         Ok(())
@@ -354,4 +359,4 @@ fn health(from: &v1::Heartbeat) -> Health {
 }
 
 #[cfg(test)]
-pub mod tests;
+pub(crate) mod tests;

@@ -136,10 +136,14 @@ fn distance(a: &str, b: &str) -> usize {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// A duration.
-    #[error("{0:?} is no duration: write a number and its unit (ns, us, ms, s, m, h or d), as in \"10s\"")]
+    #[error(
+        "{0:?} is no duration: write a number and its unit (ns, us, ms, s, m, h or d), as in \"10s\""
+    )]
     Span(String),
     /// A size.
-    #[error("{0:?} is no size: write a number and its unit (B, KiB, MiB, GiB or TiB), as in \"20GiB\"")]
+    #[error(
+        "{0:?} is no size: write a number and its unit (B, KiB, MiB, GiB or TiB), as in \"20GiB\""
+    )]
     Size(String),
 }
 
