@@ -16,7 +16,8 @@ use railgauge_proto::convert::Batch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::clock::{self, Now};
-pub use crate::memory_store::{Incoming, Outcome, Store};
+use crate::store::Progress;
+pub use crate::store::{Incoming, Outcome, Store};
 
 /// Octets of encoded batches that wait at most. Decoded they take some four times as much.
 const BACKLOG: usize = 32 << 20;
@@ -45,8 +46,8 @@ impl Keeper for Store {
         Self::ingest(self, batches, now)
     }
 
-    fn maintain(&mut self, _now: Wall) -> Result<bool, String> {
-        Ok(false)
+    fn maintain(&mut self, now: Wall) -> Result<bool, String> {
+        Self::maintain(self, now).map(|done| done == Progress::More).map_err(|e| e.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ pub mod fleet;
 pub mod hello;
 pub mod http;
 pub mod ingest;
-pub mod memory_store;
+pub mod judging;
 pub mod notify;
 pub mod operator;
 pub mod planning;

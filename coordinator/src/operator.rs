@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::VERSION;
 use crate::documents;
 use crate::fleet::Fleet;
-use crate::ingest::Ingest;
+use crate::judging::Judging;
 use crate::registry::{Node, State};
 use crate::sweeps::Sweeps;
 
@@ -19,8 +19,8 @@ use crate::sweeps::Sweeps;
 pub struct Operator {
     /// Who is there.
     pub fleet: Arc<Fleet>,
-    /// What was measured.
-    pub ingest: Ingest,
+    /// What was measured, and what it says.
+    pub judging: Judging,
     /// What is measured now.
     pub sweeps: Sweeps,
 }
@@ -42,7 +42,7 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::ListPathsRequest>,
     ) -> Result<Response<v1::ListPathsResponse>, Status> {
-        let json = documents::paths(&self.fleet, &self.ingest, &request.into_inner()).await?;
+        let json = documents::paths(&self.fleet, &self.judging, &request.into_inner()).await?;
         Ok(Response::new(v1::ListPathsResponse { json }))
     }
 
@@ -50,7 +50,7 @@ impl v1::operator_server::Operator for Operator {
         &self,
         _: Request<v1::ListFindingsRequest>,
     ) -> Result<Response<v1::ListFindingsResponse>, Status> {
-        let json = documents::findings(&self.fleet, &self.ingest).await?;
+        let json = documents::findings(&self.judging);
         Ok(Response::new(v1::ListFindingsResponse { json }))
     }
 

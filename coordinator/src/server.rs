@@ -22,10 +22,12 @@ use crate::epoch::{EpochError, Epochs};
 use crate::fleet::Fleet;
 use crate::http::{self, Pages};
 use crate::ingest::{Ingest, Store};
+use crate::judging::Judging;
 use crate::operator::Operator;
 use crate::planning::{self, Plans};
 use crate::session::{Agents, Limits};
 use crate::state_dir::{self, StateDirError, StateDirLock};
+use crate::store;
 use crate::sweeps::Sweeps;
 
 /// A peer that answers no ping of HTTP/2 for these two together is gone: before its lease runs out.
@@ -71,6 +73,9 @@ pub enum StartError {
     /// The plan's epoch in it.
     #[error(transparent)]
     Epoch(#[from] EpochError),
+    /// Its store.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
     /// A thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -101,6 +106,16 @@ pub struct Running {
     _lock: StateDirLock,
 }
 
+fn store_config(config: &Config) -> store::Config {
+    store::Config {
+        dir: config.state_dir.join("store"),
+        cap_octets: config.keep_bytes.as_bytes(),
+        keep_raw: config.keep_raw.duration(),
+        keep_minutes: config.keep_minutes.duration(),
+        keep_hours: config.keep_hours.duration(),
+    }
+}
+
 async fn bind(
     key: &'static str,
     address: SocketAddr,
@@ -124,7 +139,12 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let (http_listener, http) = bind("http_listen", config.http_listen).await?;
     let lock = state_dir::take(&config.state_dir)?;
     let epochs = Epochs::open(&config.state_dir)?;
-    let (ingest, writer) = Ingest::start(Store::default()).map_err(StartError::Thread)?;
+    let store = Store::open(store_config(&config))?;
+    for incident in store.incidents() {
+        tracing::error!("{} is damaged and set aside as {}: {}", incident.file, incident.set_aside_as, incident.reason);
+    }
+    let reader = store.reader();
+    let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;
     let fleet = Arc::new(Fleet::new(config.lease.duration()));
     let (stopping, stop) = watch::channel(false);
     let window = config.window;
@@ -139,8 +159,9 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         limits,
     };
     let sweeps = Sweeps::new(Arc::clone(&fleet));
+    let judging = Judging::new(Arc::clone(&fleet), reader);
     let operator =
-        Operator { fleet: Arc::clone(&fleet), ingest: ingest.clone(), sweeps: sweeps.clone() };
+        Operator { fleet: Arc::clone(&fleet), judging: judging.clone(), sweeps: sweeps.clone() };
     let pages = Pages { ingest: ingest.clone(), stopping: stop.clone() };
     let servers = vec![
         serve_grpc(grpc_listener, agents, operator, stop.clone()).await?,
@@ -149,6 +170,7 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let helpers = vec![
         tokio::spawn(planning::run(Arc::clone(&fleet), configs, epochs, plans)),
         tokio::spawn(watch_leases(Arc::clone(&fleet))),
+        tokio::spawn(judging.run()),
     ];
     Ok(Running {
         grpc,

@@ -1,6 +1,8 @@
 //! Sweeps: one task each, which owns the state machine of `core` and drives it with time, orders and results.
-//!
-//! For now there is the table of sweeps, and how one is started, watched and cancelled; the machine is put in at [`drive`].
+
+mod document;
+mod drive;
+mod suite;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -16,6 +18,7 @@ use tonic::Status;
 
 use crate::clock;
 use crate::fleet::Fleet;
+pub use document::series;
 
 /// Finished sweeps that can still be asked for.
 const KEPT: usize = 64;
@@ -116,15 +119,13 @@ impl Sweeps {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, request: v1::StartSweepRequest) -> Result<Events, Status> {
-        if !READY {
-            return Err(Status::unimplemented("this coordinator does not sweep yet"));
-        }
+        let asked = suite::understand(&request, self.fleet.nodes())?;
         let now = clock::now().wall;
         let detach = request.detach;
         let (cancel, cancelled) = watch::channel(false);
         let (events, received) = mpsc::channel(EVENTS);
         let id = self.enter(now, cancel.clone());
-        let run = Run {
+        let mut run = Run {
             id,
             request,
             fleet: Arc::clone(&self.fleet),
@@ -133,7 +134,7 @@ impl Sweeps {
             events,
         };
         tokio::spawn(async move {
-            let finished = drive(&run).await;
+            let finished = drive::drive(&mut run, asked).await;
             run.sweeps.finish(&run.id, finished.clone());
             let json = finished.json;
             let last = v1::sweep_event::Event::Finished(v1::SweepFinished { json });
@@ -218,16 +219,6 @@ impl Sweeps {
 fn unknown(id: &str) -> Status {
     let id: String = crate::hello::printable(id).chars().take(60).collect();
     Status::not_found(format!("there is no sweep {id:?}; the last {KEPT} are kept"))
-}
-
-/// Whether [`drive`] does anything.
-const READY: bool = false;
-
-/// Runs one sweep to its end. To be filled: make the machine from `run.fleet.nodes()` and `run.request`, tell `Announced`, then
-/// turn its orders into `run.fleet.order(…)`, its cancellations into `run.fleet.cancel(…)`, results and time into its events,
-/// until it is done or `run.cancelled`.
-async fn drive(_run: &Run) -> Finished {
-    Finished::default()
 }
 
 #[cfg(test)]
