@@ -125,10 +125,10 @@ keys! {
     probe_size: Size = Size::from_bytes(44),
         "probe-size" "RAILGAUGE_PROBE_SIZE" "SIZE";
     /// Up to so many ports of a rail, all probe all
-    full_mesh_up_to: u32 = 32,
+    full_mesh_up_to: u32 = 64,
         "full-mesh-up-to" "RAILGAUGE_FULL_MESH_UP_TO" "N";
     /// Above that, how many others each port probes
-    targets_per_port: u32 = 16,
+    targets_per_port: u32 = 32,
         "targets-per-port" "RAILGAUGE_TARGETS_PER_PORT" "N";
     /// Probes per second that may arrive at one port
     inbound_per_second: u32 = 2_000,

@@ -10,9 +10,7 @@ use railgauge_core::path_window::PathWindow;
 use railgauge_core::selector::Selector;
 use railgauge_core::time::Wall;
 use railgauge_proto::v1;
-use railgauge_report::doc::{
-    Aggregate, Findings, NodeDoc, NodePort, OpenFinding, PathDoc, Paths,
-};
+use railgauge_report::doc::{Aggregate, Findings, NodeDoc, NodePort, OpenFinding, PathDoc, Paths};
 use railgauge_report::gather::Gathered;
 use tonic::Status;
 
@@ -65,8 +63,7 @@ pub async fn paths(
 ) -> Result<Vec<u8>, Status> {
     let selector = Selector::parse(&request.nodes)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let since =
-        if request.since_ns == 0 { SINCE } else { Duration::from_nanos(request.since_ns) };
+    let since = if request.since_ns == 0 { SINCE } else { Duration::from_nanos(request.since_ns) };
     let (fleet, judging) = (Arc::clone(fleet), judging.clone());
     let made = tokio::task::spawn_blocking(move || {
         let paths = paths_now(&fleet, &judging, since, &selector);
@@ -76,12 +73,7 @@ pub async fn paths(
 }
 
 /// What the store and the last judgement say.
-pub fn paths_now(
-    fleet: &Fleet,
-    judging: &Judging,
-    since: Duration,
-    selector: &Selector,
-) -> Paths {
+pub fn paths_now(fleet: &Fleet, judging: &Judging, since: Duration, selector: &Selector) -> Paths {
     let now = clock::now().wall;
     let nodes = fleet.nodes();
     let labels: BTreeMap<&NodeName, &BTreeMap<String, String>> =
@@ -129,13 +121,13 @@ fn fill(document: &mut Paths, measured: &[Measured], current: &Current) {
         by_node.entry(&each.path.src.node).or_default().push(each);
         by_rail.entry(each.path.src.rail).or_default().push(each);
     }
-    let nodes = by_node.into_iter().map(|(name, paths)| {
-        aggregate(name.to_string(), verdict_of(current, name), &paths)
-    });
+    let nodes = by_node
+        .into_iter()
+        .map(|(name, paths)| aggregate(name.to_string(), verdict_of(current, name), &paths));
     document.by_node = nodes.collect();
-    let rails = by_rail.into_iter().map(|(rail, paths)| {
-        aggregate(format!("rail {rail}"), worst(current, &paths), &paths)
-    });
+    let rails = by_rail
+        .into_iter()
+        .map(|(rail, paths)| aggregate(format!("rail {rail}"), worst(current, &paths), &paths));
     document.by_rail = rails.collect();
     let all: Vec<&Measured> = measured.iter().collect();
     document.fleet =
@@ -166,18 +158,13 @@ fn aggregate(name: String, verdict: Verdict, paths: &[&Measured]) -> Aggregate {
 }
 
 fn merged(gathered: &Gathered) -> PathWindow {
-    let parameters = railgauge_core::path_window::Parameters {
-        interval_ns: 0,
-        timeout_ns: 0,
-        size_bytes: 0,
-    };
-    let splits = gathered.splits.iter().map(|(source, parts)| {
-        railgauge_core::path_window::Split {
-            source: *source,
-            network_rtt: parts.network_rtt.total().clone(),
-            prober_delay: parts.prober_delay.total().clone(),
-            responder_delay: parts.responder_delay.total().clone(),
-        }
+    let parameters =
+        railgauge_core::path_window::Parameters { interval_ns: 0, timeout_ns: 0, size_bytes: 0 };
+    let splits = gathered.splits.iter().map(|(source, parts)| railgauge_core::path_window::Split {
+        source: *source,
+        network_rtt: parts.network_rtt.total().clone(),
+        prober_delay: parts.prober_delay.total().clone(),
+        responder_delay: parts.responder_delay.total().clone(),
     });
     PathWindow {
         account: gathered.account,

@@ -1,11 +1,13 @@
-//! From members to plans. The one place that decides who probes whom: a full mesh along rails, until the planner of `core` is
-//! put here.
+//! From members to plans, by the rules of `core`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use railgauge_core::path::{Memory, NodeName, Path, Transport};
+use railgauge_core::path::{Endpoint, NodeName};
+use railgauge_core::plan::{Plan, PlanSettings, PlannedPath};
 use railgauge_proto::{convert, v1};
 use tokio::sync::watch;
 
@@ -22,6 +24,11 @@ const QUIET: Duration = Duration::from_millis(300);
 const MOST_WAIT: Duration = Duration::from_secs(2);
 /// When the epoch could not be written, it is tried again after so long; agents go on with the plan they have.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// A large rail's sample changes this often.
+const ROTATION_NS: u64 = 10 * 60 * 1_000_000_000;
+/// It is looked this often whether it is time.
+const ROTATE: Duration = Duration::from_secs(15);
 
 /// The plans in force, of all nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,39 +49,40 @@ impl Plans {
     }
 }
 
-/// Who probes whom: each node's targets. A node without any is there with none.
-pub fn plan(members: &[AgentEndpoint], config: &Config) -> BTreeMap<NodeName, Vec<v1::Target>> {
+/// Who probes whom: each node's targets. A node without any is there with none. Beside them, what the operator should know.
+pub fn plan(
+    members: &[AgentEndpoint],
+    config: &Config,
+    rotation: u64,
+) -> (BTreeMap<NodeName, Vec<v1::Target>>, Vec<String>) {
+    let addresses: BTreeMap<&Endpoint, SocketAddr> =
+        members.iter().map(|member| (&member.endpoint, member.address)).collect();
     let mut targets: BTreeMap<NodeName, Vec<v1::Target>> =
         members.iter().map(|member| (member.endpoint.node.clone(), Vec::new())).collect();
-    let interval_ns = config.probe_interval.as_nanos();
-    for (n, src) in members.iter().enumerate() {
-        let others = members.iter().enumerate().filter(|(_, dst)| {
-            dst.endpoint.node != src.endpoint.node && dst.endpoint.rail == src.endpoint.rail
+    let settings = PlanSettings {
+        interval: config.probe_interval.duration(),
+        full_mesh_up_to: config.full_mesh_up_to,
+        targets_per_port: NonZeroU32::new(config.targets_per_port).unwrap_or(NonZeroU32::MIN),
+        most_inbound_per_second: NonZeroU32::new(config.inbound_per_second)
+            .unwrap_or(NonZeroU32::MIN),
+        rotation,
+        ..PlanSettings::default()
+    };
+    let plan = Plan::new(members.iter().map(|member| member.endpoint.clone()), &settings);
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    for PlannedPath { path, interval, phase } in &plan.paths {
+        let Some(address) = addresses.get(&path.dst) else { continue };
+        targets.entry(path.src.node.clone()).or_default().push(v1::Target {
+            path: Some(convert::path_message(path)),
+            address: address.ip().to_string(),
+            port: address.port().into(),
+            interval_ns: nanos(*interval),
+            phase_ns: nanos(*phase),
+            timeout_ns: config.probe_timeout.as_nanos(),
+            size_bytes: u32::try_from(config.probe_size.as_bytes()).unwrap_or(44),
         });
-        for (m, dst) in others {
-            // Spread over the interval, so that neither a sender's nor a receiver's probes come together.
-            let slot = (n + m * members.len()) as u64 % (members.len() * members.len()) as u64;
-            let phase_ns = interval_ns / (members.len() * members.len()) as u64 * slot;
-            let path = Path {
-                src: src.endpoint.clone(),
-                dst: dst.endpoint.clone(),
-                transport: Transport::Udp,
-                memory: Memory::Host,
-                flow: 0,
-                dscp: 0,
-            };
-            targets.entry(src.endpoint.node.clone()).or_default().push(v1::Target {
-                path: Some(convert::path_message(&path)),
-                address: dst.address.ip().to_string(),
-                port: dst.address.port().into(),
-                interval_ns,
-                phase_ns,
-                timeout_ns: config.probe_timeout.as_nanos(),
-                size_bytes: u32::try_from(config.probe_size.as_bytes()).unwrap_or(44),
-            });
-        }
     }
-    targets
+    (targets, plan.notes.iter().map(ToString::to_string).collect())
 }
 
 /// Makes a new plan whenever members or configuration change, until nobody listens to plans any more.
@@ -84,14 +92,22 @@ pub async fn run(
     mut epochs: Epochs,
     plans: watch::Sender<Arc<Plans>>,
 ) {
+    let (mut rotate, mut noted) = (tokio::time::interval(ROTATE), Vec::new());
     loop {
         tokio::select! {
             () = fleet.changed() => settle(&fleet).await,
+            // Which paths a large rail samples depends on the time, so that a restart goes on where it was.
+            _ = rotate.tick() => {}
             changed = config.changed() => if changed.is_err() { return },
             () = plans.closed() => return,
         }
         let now_config = Arc::clone(&config.borrow_and_update());
-        let targets = plan(&fleet.members(), &now_config);
+        let rotation = clock::now().wall.as_unix_nanos() / ROTATION_NS;
+        let (targets, notes) = plan(&fleet.members(), &now_config, rotation);
+        if notes != noted {
+            notes.iter().for_each(|note| tracing::info!("the plan: {note}"));
+            noted = notes;
+        }
         let lease_ns = now_config.lease.as_nanos();
         let before = Arc::clone(&plans.borrow());
         if before.targets == targets && before.lease_ns == lease_ns {
@@ -133,7 +149,7 @@ mod tests {
         let hellos = [("a", 1), ("b", 2), ("c", 3)].map(|(name, last)| example(name, last));
         let members: Vec<_> =
             hellos.into_iter().flat_map(|h| hello::check(h).unwrap().endpoints).collect();
-        let plan = plan(&members, &config);
+        let (plan, _) = plan(&members, &config, 0);
         assert_eq!(plan.values().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
         let mut phases: Vec<_> = plan.values().flatten().map(|t| t.phase_ns).collect();
         phases.sort_unstable();

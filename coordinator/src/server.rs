@@ -141,7 +141,12 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let epochs = Epochs::open(&config.state_dir)?;
     let store = Store::open(store_config(&config))?;
     for incident in store.incidents() {
-        tracing::error!("{} is damaged and set aside as {}: {}", incident.file, incident.set_aside_as, incident.reason);
+        tracing::error!(
+            "{} is damaged and set aside as {}: {}",
+            incident.file,
+            incident.set_aside_as,
+            incident.reason
+        );
     }
     let reader = store.reader();
     let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;

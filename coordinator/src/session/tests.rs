@@ -195,7 +195,8 @@ async fn windows_are_acknowledged_once_stored_and_replays_change_nothing() {
         assert_eq!((told.stored.as_slice(), told.refused.len()), (&[key][..], 0));
     }
     let received = c.running.ingest.with_store(|store| {
-        store.paths().values().map(|window| window.account.received).sum::<u64>()
+        let totals = store.reader().totals().unwrap();
+        totals.stored.values().map(|counts| counts.received).sum::<u64>()
     });
     assert_eq!(received.await, Ok(5));
     let node = &nodes(c.running.grpc).await[0];

@@ -123,9 +123,10 @@ fn sweep(
 ) -> Sweep {
     let (began, over) = ended.times;
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let paths = measured.iter().zip(&judgement.paths).map(|((m, gathered), judged)| {
-        path_doc(ended, m, gathered.as_ref(), judged.verdict)
-    });
+    let paths = measured
+        .iter()
+        .zip(&judgement.paths)
+        .map(|((m, gathered), judged)| path_doc(ended, m, gathered.as_ref(), judged.verdict));
     let paths = paths.collect();
     Sweep {
         id: ended.id.clone(),

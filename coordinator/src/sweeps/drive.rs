@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use railgauge_core::path::{Endpoint, Memory, NodeName, Path, Transport};
-use railgauge_core::sweep::{Action, Answer, Announcement, Order, SweepRun};
+use railgauge_core::sweep::{Action, Announcement, Answer, Order, SweepRun};
 use railgauge_core::time::{Monotonic, Wall};
 use railgauge_proto::{convert, v1};
 use tokio::task::JoinSet;
@@ -214,9 +214,8 @@ impl Driver<'_> {
         let nodes = self.run.fleet.nodes();
         for asked in &self.asked.nodes {
             let name = &asked.hello.node;
-            let there = nodes
-                .iter()
-                .any(|node| node.hello.node == *name && node.state == State::Connected);
+            let there =
+                nodes.iter().any(|node| node.hello.node == *name && node.state == State::Connected);
             if !there && self.away.insert(name.clone()) {
                 self.machine.node_gone(name, now);
             } else if there && self.away.remove(name) {

@@ -50,7 +50,9 @@ pub fn understand(request: &v1::StartSweepRequest, fleet: Vec<Node>) -> Result<A
     let (suite, count) = SUITES.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
         let name: String = crate::hello::printable(name).chars().take(60).collect();
         let known = SUITES.map(|(name, _)| name).join(", ");
-        Status::invalid_argument(format!("{name:?} is no suite of this coordinator: there are {known}"))
+        Status::invalid_argument(format!(
+            "{name:?} is no suite of this coordinator: there are {known}"
+        ))
     })?;
     let selector = Selector::parse(&request.nodes)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
