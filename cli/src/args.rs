@@ -206,7 +206,7 @@ pub struct DemoArgs {
     /// How long the nodes probe each other before the sweep, from 1s to 1h
     #[arg(long, default_value = "30s", value_parser = demo_length, allow_hyphen_values = true)]
     pub duration: Duration,
-    /// Something to be wrong from outside: slow-host, delay, loss or random, at a node's number or random, as delay@3
+    /// Something to be wrong from outside: slow-host, delay, loss, dead, frozen or random, at a node's number or random, as delay@3
     #[arg(long, value_name = "KIND@NODE")]
     pub fault: Vec<FaultArgument>,
     /// Where sweep.json, report.html and logs go

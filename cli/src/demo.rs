@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::signal::Signal;
 use railgauge_proto::v1;
 use railgauge_report::doc::Sweep;
 use railgauge_report::html;
@@ -21,7 +22,7 @@ use crate::remote::{Remote, RemoteError, SweepEnd};
 use crate::{Exit, output, stop, sweep};
 use cluster::{Cluster, ClusterError, Plan, now, pause};
 pub use fault::FaultArgument;
-use fault::{Fault, Kind, SlowHost};
+use fault::{Fault, Kind, Leaver, SlowHost};
 
 /// How long the nodes may take to join and to have probed each other.
 const JOIN: Duration = Duration::from_secs(20);
@@ -83,12 +84,18 @@ fn demo(args: &DemoArgs) -> Result<Exit, DemoError> {
     join(&remote, &mut cluster, args, &stop)?;
     let slow = slow_hosts(&faults, &cluster)?;
     probe(&screen, &mut cluster, args, &stop)?;
+    let leaving = leavers(&faults, &cluster)?;
     let sweep = sweep(&remote, &screen, &stop)?;
-    drop(slow);
+    let findings = remote.findings()?;
+    drop((slow, leaving));
     screen.says("stopping");
     let page = cluster.page.clone();
+    // An open connection that nobody serves would be waited for.
+    drop(remote);
     cluster.stop();
     screen.finish();
+    let text = serde_json::to_string_pretty(&findings).unwrap_or_default();
+    write(&args.out.join("findings.json"), &(text + "\n"))?;
     finish(args, &sweep, &faults, &page)
 }
 
@@ -118,8 +125,20 @@ fn join(
 
 fn slow_hosts(faults: &[Fault], cluster: &Cluster) -> Result<Vec<SlowHost>, DemoError> {
     let slow = faults.iter().filter(|fault| fault.kind == Kind::SlowHost);
-    slow.filter_map(|fault| cluster.agents.get(usize::from(fault.node) - 1))
-        .map(|agent| SlowHost::start(agent.pid()).map_err(cannot("slow a host down")))
+    slow.filter_map(|fault| cluster.agent(fault.node))
+        .map(|agent| SlowHost::start(agent).map_err(cannot("slow a host down")))
+        .collect()
+}
+
+fn leavers(faults: &[Fault], cluster: &Cluster) -> Result<Vec<Leaver>, DemoError> {
+    let signal = |kind| match kind {
+        Kind::Dead => Some(Signal::SIGKILL),
+        Kind::Frozen => Some(Signal::SIGSTOP),
+        Kind::SlowHost | Kind::Delay | Kind::Loss => None,
+    };
+    let leaving = faults.iter().filter_map(|f| Some((cluster.agent(f.node)?, signal(f.kind)?)));
+    leaving
+        .map(|(agent, signal)| Leaver::start(agent, signal).map_err(cannot("stop a node")))
         .collect()
 }
 
@@ -136,7 +155,8 @@ fn probe(
         cluster.check()?;
         let left = args.duration.saturating_sub(start.elapsed()).as_secs();
         screen.says(&format!(
-            "{paths} paths are probed 200 times a second each, {left} s to go; live page: {}",
+            "{paths} paths are probed {} times a second each, {left} s to go; live page: {}",
+            cluster::rate(args.nodes),
             cluster.page
         ));
         wait(LOOK, stop)?;
@@ -169,6 +189,12 @@ fn finish(args: &DemoArgs, sweep: &Sweep, faults: &[Fault], page: &str) -> Resul
         return Ok(output::json(sweep, exit));
     }
     let mut text = sweep::table(sweep);
+    text += &format!(
+        "\n{} nodes on this machine's loopback, every path probed {} times a second for {}; then the sweep.\n",
+        args.nodes,
+        cluster::rate(args.nodes),
+        crate::number::span(args.duration)
+    );
     text += &format!(
         "\nreport  {}\nobject  {}\nlogs    {}\n",
         report.display(),

@@ -4,6 +4,8 @@
 mod capacity;
 mod conservation;
 mod cpu;
+mod fault;
+mod first_run;
 mod fuzz;
 mod intervals;
 mod merging;
@@ -12,6 +14,7 @@ mod outcome;
 mod recording;
 mod sockperf;
 mod standard;
+mod sweep;
 mod truth;
 
 use crate::harness::Bench;
@@ -79,6 +82,9 @@ pub static ROWS: &[Row] = &[
     capacity::ROW,
     recording::ROW,
     fuzz::ROW,
+    first_run::ROW,
+    fault::ROW,
+    sweep::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

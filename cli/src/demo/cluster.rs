@@ -21,8 +21,11 @@ const END: Duration = Duration::from_secs(6);
 /// How often something is looked at that tells nobody when it happens.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Probes of each path: 200 a second.
-const PROBE_INTERVAL: &str = "5ms";
+/// Probes of each path a second, as long as the machine can carry all paths.
+const RATE: u32 = 200;
+
+/// What a small machine carries beside the agents' other work, probes a second over all paths.
+const ALL_PATHS: u32 = 12_000;
 
 /// Nodes of a demo at most: their addresses are 127.0.1.1 to 127.0.1.64.
 pub const MOST_NODES: u8 = 64;
@@ -161,8 +164,7 @@ pub struct Plan<'a> {
 
 /// A running cluster.
 pub struct Cluster {
-    /// Agents by node.
-    pub agents: Vec<Process>,
+    agents: Vec<Process>,
     coordinator: Process,
     /// The coordinator's URL.
     pub url: String,
@@ -170,6 +172,12 @@ pub struct Cluster {
     pub page: String,
     state: PathBuf,
     _relays: Vec<Relay>,
+}
+
+/// Probes a second of each path between so many nodes.
+pub fn rate(nodes: u8) -> u32 {
+    let nodes = u32::from(nodes);
+    RATE.min(ALL_PATHS / (nodes * (nodes - 1)).max(1)).max(1)
 }
 
 /// What a node of the demo is called.
@@ -200,6 +208,11 @@ impl Cluster {
             agents.push(start_agent(number, *at, advertise, &url, &logs, &state)?);
         }
         Ok(Self { agents, coordinator, url, page, state, _relays: relays })
+    }
+
+    /// The agent's process of node `number`, from 1.
+    pub fn agent(&self, number: u8) -> Option<Pid> {
+        self.agents.get(usize::from(number) - 1).map(Process::pid)
     }
 
     /// An error when a process of it has ended.
@@ -235,7 +248,8 @@ fn start_coordinator(
     let mut command = Command::new(program("railgauge-coordinator")?);
     command
         .args(["--insecure", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-        .args(["--probe-interval", PROBE_INTERVAL, "--window", "2s"])
+        .args(["--probe-interval", &format!("{}us", 1_000_000 / rate(plan.nodes))])
+        .args(["--window", "2s"])
         .args(["--inbound-per-second", "100000"])
         .arg("--config")
         .arg(empty_config(state)?)
@@ -243,7 +257,6 @@ fn start_coordinator(
         .arg(state.join("coordinator"))
         .arg("--addresses-file")
         .arg(&addresses);
-    let _ = plan;
     let mut coordinator = Process::start("the coordinator", command, logs.join("coordinator.log"))?;
     let deadline = now() + BEGIN;
     loop {

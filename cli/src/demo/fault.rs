@@ -34,10 +34,16 @@ pub enum Kind {
     Delay,
     /// Its link loses one packet in fifty.
     Loss,
+    /// The agent's process is killed a moment after the sweep has begun.
+    Dead,
+    /// The agent's process stands still from a moment after the sweep has begun.
+    Frozen,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::SlowHost, Self::Delay, Self::Loss];
+    const ALL: [Self; 5] = [Self::SlowHost, Self::Delay, Self::Loss, Self::Dead, Self::Frozen];
+    /// What `random` chooses from: what is wrong all the time.
+    const LASTING: [Self; 3] = [Self::SlowHost, Self::Delay, Self::Loss];
 
     /// The word that is typed.
     pub const fn as_str(self) -> &'static str {
@@ -45,6 +51,8 @@ impl Kind {
             Self::SlowHost => "slow-host",
             Self::Delay => "delay",
             Self::Loss => "loss",
+            Self::Dead => "dead",
+            Self::Frozen => "frozen",
         }
     }
 
@@ -114,7 +122,7 @@ impl FaultArgument {
     /// When the node is not among the demo's.
     pub fn choose(self, nodes: u8, random: &mut Pcg64) -> Result<Fault, String> {
         let mut below = |n: u32| random.next_u32() % n;
-        let kind = self.kind.unwrap_or_else(|| Kind::ALL[below(3) as usize]);
+        let kind = self.kind.unwrap_or_else(|| Kind::LASTING[below(3) as usize]);
         let node = self.node.unwrap_or_else(|| 1 + u8::try_from(below(nodes.into())).unwrap_or(0));
         if node > nodes {
             return Err(format!(
@@ -132,7 +140,7 @@ pub fn rules(faults: &[Fault], number: u8, address: impl Fn(u8) -> IpAddr) -> Ru
         let impairment = match fault.kind {
             Kind::Delay => Impairment { delay: DELAY, loss: 0.0 },
             Kind::Loss => Impairment { delay: Duration::ZERO, loss: LOSS },
-            Kind::SlowHost => continue,
+            Kind::SlowHost | Kind::Dead | Kind::Frozen => continue,
         };
         if fault.node == number {
             rules.to_node = impairment;
@@ -196,6 +204,41 @@ impl Drop for SlowHost {
     }
 }
 
+/// A moment after the sweep has begun.
+const MOMENT: Duration = Duration::from_millis(1_500);
+
+/// A node that leaves the sweep, one way or the other; a frozen one goes on when this is dropped.
+pub struct Leaver {
+    agent: Pid,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Leaver {
+    /// Sends `signal` to the agent a moment from now.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(agent: Pid, signal: Signal) -> std::io::Result<Self> {
+        let leave = move || {
+            pause(MOMENT);
+            // An agent that is gone already has left.
+            let _ = kill(agent, signal);
+        };
+        let thread = thread::Builder::new().name("leaver".to_owned()).spawn(leave)?;
+        Ok(Self { agent, thread: Some(thread) })
+    }
+}
+
+impl Drop for Leaver {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Its own panic has been printed; a demo that ends has nothing to add.
+            let _ = thread.join();
+        }
+        let _ = kill(self.agent, Signal::SIGCONT);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rand_pcg::rand_core::SeedableRng;
@@ -210,7 +253,9 @@ mod tests {
         assert_eq!(fault, Fault { kind: Kind::Delay, node: 3 });
         assert_eq!(read("slow-host@demo-2").unwrap().node, Some(2));
         assert!(read("delay@5").unwrap().choose(4, &mut random).unwrap_err().contains("--nodes"));
-        assert!(read("dealy@1").unwrap_err().contains("slow-host, delay, loss or random"));
+        assert!(
+            read("dealy@1").unwrap_err().contains("slow-host, delay, loss, dead, frozen or random")
+        );
         assert!(read("delay@x").unwrap_err().contains("no node of the demo"));
         let mut seen: Vec<Fault> =
             (0..100).map(|_| read("random").unwrap().choose(4, &mut random).unwrap()).collect();
