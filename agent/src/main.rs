@@ -1,6 +1,6 @@
 //! `railgauge-agent`: the daemon on a node.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,7 +26,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("RAILGAUGE_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
     let arguments = Arguments::parse();
     let config =
         match config::load(arguments.config.as_deref(), &arguments.flags, daemon::host_name()) {

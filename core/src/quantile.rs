@@ -33,7 +33,8 @@ mod summary;
 use std::fmt;
 
 pub use blocks::Blocks;
-pub use summary::{Note, Outcome, QuantileSummary, Summary, summarize};
+pub(crate) use dependence::per_run;
+pub use summary::{Note, Outcome, QuantileSummary, Summary, judge, summarize};
 
 /// A quantile, in ten-thousandths, so that ranks are exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

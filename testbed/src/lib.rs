@@ -1,4 +1,6 @@
 //! Railgauge testbed.
 
 pub mod intervals;
+pub mod ledger;
 pub mod mutate;
+pub mod preload;

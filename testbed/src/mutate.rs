@@ -8,6 +8,7 @@ mod frames;
 mod histograms;
 mod replies;
 mod requests;
+mod segments;
 mod signing;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use frames::exercise_frames;
 pub use histograms::exercise_histogram;
 pub use replies::exercise_sender_reply;
 pub use requests::ReflectorExercise;
+pub use segments::exercise_segment;
 
 /// How often each thing happened, by name. Printed by tests and by the fuzz runner.
 pub type Outcomes = BTreeMap<String, u64>;

@@ -15,6 +15,7 @@ struct Tool {
 
 const TOOLS: &[Tool] = &[
     Tool { program: "sockperf", package: "sockperf", wanted_for: "the comparison of latencies" },
+    Tool { program: "chromium", package: "chromium", wanted_for: "looking at the HTML pages" },
     Tool { program: "ip", package: "iproute2", wanted_for: "an interface that goes down mid-run" },
     Tool {
         program: "python3",

@@ -185,6 +185,8 @@ impl Cluster {
     /// Starts it.
     pub fn start(plan: &Plan<'_>) -> Result<Self, ClusterError> {
         let (logs, state) = (plan.out.join("logs"), plan.out.join("state"));
+        // What an earlier demo that was killed left there.
+        let _ = fs::remove_dir_all(&state);
         for directory in [&logs, &state] {
             fs::create_dir_all(directory)
                 .map_err(|source| ClusterError::Write { path: directory.clone(), source })?;

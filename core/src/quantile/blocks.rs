@@ -59,6 +59,20 @@ impl Blocks {
     /// those of other windows.
     pub fn push(&mut self, window: &Window) {
         self.total.merge(window);
+        let beyond = window.overflow().saturating_add(window.censored());
+        self.push_block(window.counts(), beyond);
+    }
+
+    /// Adds another series that may be told as one with this: of other paths to the same node, say. Its windows come as the
+    /// blocks that they were joined into.
+    pub fn append(&mut self, other: &Self) {
+        self.total.merge(&other.total);
+        for block in &other.blocks {
+            self.push_block(&block.counts, block.beyond);
+        }
+    }
+
+    fn push_block(&mut self, counts: &SparseCounts, beyond: u64) {
         if self.filled == self.stride && self.blocks.len() == MOST_BLOCKS {
             self.join_pairs();
         }
@@ -67,9 +81,8 @@ impl Blocks {
             self.filled = 0;
         }
         self.filled += 1;
-        let beyond = window.overflow().saturating_add(window.censored());
         if let Some(last) = self.blocks.last_mut() {
-            last.merge(window.counts(), beyond);
+            last.merge(counts, beyond);
         }
     }
 
@@ -126,6 +139,17 @@ mod tests {
         assert_eq!(sizes.len(), 625);
         assert!(sizes.iter().all(|&n| n == 8));
         assert_eq!(blocks.occupied().next().unwrap().at_or_below(3), 4);
+    }
+
+    #[test]
+    fn series_append_to_each_other_with_all_their_blocks() {
+        let mut recorder = Recorder::new();
+        let windows: Vec<Window> = (0..6).map(|value| second(&mut recorder, value)).collect();
+        let mut first: Blocks = windows[..2].iter().collect();
+        first.append(&windows[2..].iter().collect());
+        let whole: Blocks = windows.iter().collect();
+        assert_eq!(first.total(), whole.total());
+        assert_eq!(first.occupied().count(), 6);
     }
 
     #[test]

@@ -69,11 +69,16 @@ pub(super) fn run_ranks(total: &Window, quantile: Quantile) -> Option<(u64, u64)
     let rank = quantile.rank(n);
     let tail = total.samples_in_tail(rank) as f64;
     let runs = total.runs_above_rank(rank).max(1) as f64;
-    // Of independent samples some are near each other by chance and counted as one run.
-    let alone = (1.0 - tail / n as f64).powi(i32::try_from(SEPARATION).unwrap_or(i32::MAX));
-    let per_run = (tail / runs * alone).max(1.0);
+    let per_run = per_run(tail, n as f64, runs);
     let independent = n as f64 * quantile.share() * quantile.tail_share();
     Some(ranks_within(quantile, n, NORMAL * (independent * per_run).sqrt()))
+}
+
+/// How many samples of a tail of `tail` among `n`, in `runs` runs, stand for one event; at least 1.
+pub(crate) fn per_run(tail: f64, n: f64, runs: f64) -> f64 {
+    // Of independent samples some are near each other by chance and counted as one run.
+    let alone = (1.0 - tail / n).powi(i32::try_from(SEPARATION).unwrap_or(i32::MAX));
+    (tail / runs * alone).max(1.0)
 }
 
 /// The ranks `error` below and above that of the quantile, rounded outwards and kept within the sample.

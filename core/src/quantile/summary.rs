@@ -132,7 +132,8 @@ fn notes(blocks: &Blocks, quantiles: &[QuantileSummary]) -> Vec<Note> {
     few.chain(one_block).chain(overflow).collect()
 }
 
-fn judge(blocks: &Blocks, quantile: Quantile, timeout_ns: u64) -> QuantileSummary {
+/// Judges one quantile of a series, as [`summarize`] does all.
+pub fn judge(blocks: &Blocks, quantile: Quantile, timeout_ns: u64) -> QuantileSummary {
     let total = blocks.total();
     let n = total.samples();
     let Some(ranks) = binomial::interval_ranks(quantile, n) else {

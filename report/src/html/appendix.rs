@@ -70,7 +70,7 @@ pub fn parameters(sweep: &Sweep) -> Markup {
     let never_begun = p == &Parameters::default();
     let told = |row: &(&str, String)| {
         let of_parameters = ["probes a path", "interval", "time-out", "payload", "rounds", "took"];
-        !row.1.is_empty() && !(never_begun && of_parameters.contains(&row.0))
+        !(row.1.is_empty() || never_begun && of_parameters.contains(&row.0))
     };
     html! {
         dl.parameters { @for (name, value) in rows.into_iter().filter(told) {

@@ -28,3 +28,21 @@ pub fn page(title: &str, refresh_s: Option<u32>, body: &Markup) -> String {
     };
     markup.into_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `--bN:#rrggbb`: its luminance by ITU-R BT.601, 0 to 255.
+    fn luminance(step: u8) -> f64 {
+        let hex = STYLE.split(&format!("--b{step}:#")).nth(1).unwrap();
+        let part = |at: usize| f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap());
+        0.299 * part(0) + 0.587 * part(2) + 0.114 * part(4)
+    }
+
+    #[test]
+    fn shades_grow_darker_step_by_step_in_grey() {
+        let steps: Vec<f64> = (0..5).map(luminance).collect();
+        assert!(steps.windows(2).all(|pair| pair[0] - pair[1] > 15.0), "{steps:?}");
+    }
+}

@@ -7,12 +7,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use maud::{Markup, PreEscaped, html};
+use railgauge_core::finding::{Effect, Finding};
 use railgauge_core::quantile::Quantile;
 
 use super::level::{Level, fleet_median, series_of};
 use super::reading::Reading;
 use crate::doc::PathDoc;
-use crate::number::{in_unit_of, percent};
+use crate::number::{in_unit_of, latency, percent};
 
 /// Nodes up to which cells carry numbers.
 const WITH_NUMBERS: usize = 24;
@@ -32,7 +33,6 @@ pub enum View {
 impl View {
     fn label(self) -> String {
         match self {
-            Self::Latency("network_rtt", quantile) => quantile.to_string(),
             Self::Latency(series, quantile) => format!("{} {quantile}", words(series)),
             Self::Loss => "loss".to_owned(),
         }
@@ -44,6 +44,19 @@ impl View {
             Self::Loss => "Share of probes lost".to_owned(),
         }
     }
+}
+
+/// The view in which the worst finding shows best: the one of its series, p99 where there is a choice. Without one, p99 of network
+/// RTT, or what is first.
+pub fn telling_view(views: &[View], findings: &[&Finding]) -> usize {
+    let wanted = match findings.first().map(|finding| &finding.effect) {
+        Some(Effect::Latency { series, .. }) => series.as_str(),
+        _ => "network_rtt",
+    };
+    let of = |view: &View| matches!(view, View::Latency(name, _) if *name == wanted);
+    let p99 = |view: &View| matches!(view, View::Latency(_, Quantile::P99));
+    let both = views.iter().position(|view| of(view) && p99(view));
+    both.or_else(|| views.iter().position(of)).unwrap_or(0)
 }
 
 /// A series' name as people write it.
@@ -178,7 +191,7 @@ fn cell(path: &PathDoc, view: View, scale: u64) -> Cell {
         View::Latency(series, quantile) => {
             let reading = Reading::of(series_of(path, series), quantile);
             let number = match reading {
-                Reading::Value { value_ns, .. } => in_unit_of(scale, value_ns).0,
+                Reading::Value { value_ns, .. } => in_unit(scale, value_ns),
                 // The time-out is far off in any unit but its own.
                 Reading::AtLeast(_) => reading.short(),
                 Reading::Withheld => "-".to_owned(),
@@ -199,6 +212,12 @@ fn cell(path: &PathDoc, view: View, scale: u64) -> Cell {
             of(Level::of_loss(share), size, number, text)
         }
     }
+}
+
+/// In the map's unit, or where that takes too many digits in its own, with its name.
+fn in_unit(scale: u64, ns: u64) -> String {
+    let number = in_unit_of(scale, ns).0;
+    if number.len() > 4 { latency(ns) } else { number }
 }
 
 fn table(names: &[&str], grid: &Grid) -> Markup {
@@ -260,18 +279,22 @@ fn small_cell(grids: &[Grid], at: (usize, usize), from: &str, to: &str) -> Marku
     }
     let mut class = String::new();
     let mut title = format!("{from} > {to}");
+    let mut told = false;
     for ((cell, grid), letter) in cells.iter().zip(grids).zip('a'..) {
         let level = cell.map_or(Level::Missing, |cell| cell.level);
-        if !class.is_empty() {
+        // The usual is what a cell without a class looks like: most of a large page is that.
+        if level != Level::Step(0) {
+            class.push(letter);
+            class += &level.index().to_string();
             class.push(' ');
         }
-        class.push(letter);
-        class += &level.index().to_string();
         if let Some(cell) = cell {
             title += &format!("; {} {}", grid.view.label(), cell.long);
         }
+        told |= level != Level::Step(0) || matches!(grid.view, View::Latency(..));
     }
-    html! { td class=(class) title=(title) {} }
+    let class = Some(class.trim_end()).filter(|class| !class.is_empty());
+    html! { td class=[class] title=[told.then_some(title)] {} }
 }
 
 /// Rules that shade the small cells by the view that is on. `id` and the count are ours, not the document's.
@@ -280,7 +303,7 @@ fn switches(views: usize, id: &str) -> Markup {
     for (view, letter) in (0..views).zip('a'..) {
         let on =
             if views > 1 { format!("#{id}>.t{view}:checked~.scroll ") } else { format!("#{id} ") };
-        for level in 0..8 {
+        for level in 1..8 {
             style += &format!("{on}.{letter}{level}{{background:var(--b{level})}}");
         }
         style += &format!("{on}.{letter}3,{on}.{letter}4,{on}.{letter}5{{outline:1px solid #111}}");

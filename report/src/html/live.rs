@@ -5,7 +5,7 @@ use railgauge_core::finding::Finding;
 use railgauge_core::quantile::Quantile;
 
 use super::curves::{Curve, curves, fleet_curves, path_panels};
-use super::heat::{View, heat_map};
+use super::heat::{View, heat_map, telling_view};
 use super::worst::{telling, worst_paths};
 use super::{appendix, findings::findings, frame, verdict};
 use crate::doc::{Findings, Paths};
@@ -32,6 +32,8 @@ pub fn live_page(paths: &Paths, open: &Findings, quantile: Quantile) -> String {
         .collect();
     let nodes: Vec<String> = paths.nodes.iter().map(|node| node.name.clone()).collect();
     let fleet = fleet(paths);
+    let views = ["network_rtt", "app_rtt", "prober_delay", "responder_delay"]
+        .map(|series| View::Latency(series, quantile));
     let error = paths.error.as_deref().or(open.error.as_deref());
     let title = format!("Railgauge: {}", open.verdict.as_str());
     let body = html! {
@@ -45,7 +47,7 @@ pub fn live_page(paths: &Paths, open: &Findings, quantile: Quantile) -> String {
         section {
             h2 { "Who is slow to whom" }
             (choice(quantile))
-            (heat_map(&paths.paths, &nodes, &[View::Latency("network_rtt", quantile)], 0, "map"))
+            (heat_map(&paths.paths, &nodes, &views, telling_view(&views, &list), "map"))
         }
         section { h2 { "How long the tail is" } (curves("Percentiles of the fleet", &fleet)) }
         section { h2 { "Worst paths against the fleet" }

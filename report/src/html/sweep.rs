@@ -1,11 +1,11 @@
 //! The report of a sweep.
 
 use maud::html;
-use railgauge_core::finding::{Effect, Finding};
+use railgauge_core::finding::Finding;
 use railgauge_core::quantile::Quantile;
 
 use super::curves::{curves, fleet_curves, path_panels};
-use super::heat::{View, heat_map};
+use super::heat::{View, heat_map, telling_view};
 use super::worst::{telling, worst_paths};
 use super::{appendix, findings::findings, frame, verdict};
 use crate::doc::Sweep;
@@ -20,16 +20,6 @@ const VIEWS: [View; 6] = [
     View::Latency("prober_delay", Quantile::P99),
     View::Latency("responder_delay", Quantile::P99),
 ];
-
-/// The view that is on when the page is opened: the one in which the worst finding shows, else p99 of network RTT.
-fn first(findings: &[Finding]) -> usize {
-    let wanted = match findings.first().map(|finding| &finding.effect) {
-        Some(Effect::Latency { series, .. }) => series.as_str(),
-        _ => "network_rtt",
-    };
-    let is_it = |view: &View| matches!(view, View::Latency(name, Quantile::P99) if *name == wanted);
-    VIEWS.iter().position(is_it).unwrap_or(1)
-}
 
 /// The whole page.
 pub fn sweep_page(sweep: &Sweep) -> String {
@@ -46,7 +36,7 @@ pub fn sweep_page(sweep: &Sweep) -> String {
         (verdict::banner(sweep.verdict, &list, &sweep.nodes, &sweep.paths, sweep.error.as_deref()))
         section { h2 { "Findings" } (findings(&list, &[])) }
         @if !sweep.paths.is_empty() {
-        section { h2 { "Who is slow to whom" } (heat_map(&sweep.paths, &nodes, &VIEWS, first(&sweep.findings), "map")) }
+        section { h2 { "Who is slow to whom" } (heat_map(&sweep.paths, &nodes, &VIEWS, telling_view(&VIEWS, &list), "map")) }
         section { h2 { "How long the tail is" } (curves("Percentiles of the fleet", &fleet)) }
         section {
             h2 { "Worst paths against the fleet" }

@@ -170,3 +170,45 @@ fn a_seed_gives_the_same_packets_again() {
     assert_eq!(packets(1), packets(1));
     assert_ne!(packets(1), packets(2));
 }
+
+#[test]
+fn mutated_segments_are_read_or_skipped() {
+    use railgauge_agent::spool::frames::{Frame, Key, Totals, header, write};
+    let key = Key { instance: 1, first_sequence: 2, windows: 3 };
+    let totals = Totals { known_damage: vec![(1, 2)], ..Totals::default() };
+    let frames = [
+        Frame::Totals(totals),
+        Frame::Batch { key, payload: b"payload" },
+        Frame::Forgotten(key),
+        Frame::Refused(key),
+        Frame::Unknown(200),
+    ];
+    let mut segment = header().to_vec();
+    let mut bodies = Vec::new();
+    for frame in &frames {
+        let start = segment.len();
+        write(frame, &mut segment);
+        let body = &segment[start + 12..];
+        bodies.push(u8::try_from(body.len()).unwrap());
+        bodies.extend_from_slice(body);
+    }
+    let (mut mutator, mut outcomes) = (Mutator::new(SEED), Outcomes::new());
+    let seeds = [segment, bodies];
+    for _ in 0..PACKETS {
+        let seed = mutator.below(seeds.len());
+        exercise_segment(&mutator.mutate(&seeds[seed]), &mut outcomes);
+    }
+    all_happened(
+        &outcomes,
+        &[
+            "header",
+            "no header",
+            "batch",
+            "forgotten",
+            "refused",
+            "totals",
+            "unknown kind",
+            "body of no kind",
+        ],
+    );
+}

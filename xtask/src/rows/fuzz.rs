@@ -18,6 +18,7 @@ pub const ROW: Row = Row {
         "core/src/reflector.rs",
         "core/src/frame.rs",
         "core/src/histogram",
+        "agent/src/spool/frames.rs",
         "testbed/fuzz/src",
         "testbed/src/mutate",
     ],

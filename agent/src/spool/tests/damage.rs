@@ -18,7 +18,7 @@ pub fn copy(from: &Path, to: &Path) {
 
 /// Segments of a spool that has been through everything: batches, acknowledged, refused and dropped ones.
 fn worn() -> (TempDir, Vec<(u64, Vec<u8>)>) {
-    let home = TempDir::new().unwrap();
+    let home = scratch();
     let limits = Limits { most_bytes: 900, segment_bytes: 300 };
     let (mut spool, _) = Spool::open(home.path(), limits).unwrap();
     for n in 0..20 {
@@ -64,7 +64,7 @@ fn expected(
 
 /// Opens a spool whose segment `number` is `bytes`, and checks what must hold.
 fn survives(home: &Path, number: u64, bytes: &[u8], damaged: usize, pending: &[(Key, Vec<u8>)]) {
-    let copied = TempDir::new().unwrap();
+    let copied = scratch();
     copy(home, copied.path());
     fs::write(segment::path(&copied.path().join("spool"), number), bytes).unwrap();
     let (mut spool, opening) = Spool::open(copied.path(), SMALL).unwrap();
@@ -122,7 +122,7 @@ fn totals_outlive_a_flip_anywhere() {
     let totals = parse(bytes).frames.into_iter().filter(|f| matches!(f.frame, Frame::Totals(_)));
     for totals in totals.map(|found| found.at..found.at + found.len) {
         for at in totals {
-            let copied = TempDir::new().unwrap();
+            let copied = scratch();
             copy(home.path(), copied.path());
             let mut bytes = bytes.clone();
             bytes[at] ^= 0x10;
@@ -136,7 +136,7 @@ fn totals_outlive_a_flip_anywhere() {
 
 #[test]
 fn rubbish_is_damage() {
-    let home = TempDir::new().unwrap();
+    let home = scratch();
     drop(open(home.path()));
     let directory = home.path().join("spool");
     fs::write(directory.join("notes.txt"), "not a segment").unwrap();
@@ -157,7 +157,7 @@ fn rubbish_is_damage() {
 
 #[test]
 fn a_later_format_is_not_touched() {
-    let home = TempDir::new().unwrap();
+    let home = scratch();
     drop(open(home.path()));
     let path = segment::path(&home.path().join("spool"), 1);
     let mut header = frames::header();
@@ -181,7 +181,7 @@ fn a_key_that_is_there_twice_is_delivered_once() {
 
 #[test]
 fn impossible_totals_are_not_believed() {
-    let home = TempDir::new().unwrap();
+    let home = scratch();
     let mut spool = open(home.path());
     spool.append(key(0, 1), b"x").unwrap();
     let far = frames::Totals { oldest: u64::MAX, windows_dropped: u64::MAX, ..Default::default() };

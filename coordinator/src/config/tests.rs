@@ -1,0 +1,96 @@
+use std::io::Write;
+
+use super::*;
+
+fn from(text: &str) -> Result<Config, String> {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    load(Some(file.path()), &Layer::default()).map_err(|error| {
+        let name = file.path().display().to_string();
+        error.to_string().replace(&name, "coordinator.toml")
+    })
+}
+
+#[test]
+fn the_effective_configuration_is_a_file_that_says_the_same() {
+    let text = "window = \"5s\"\nkeep_bytes = \"1GiB\"\nlisten = \"127.0.0.1:0\"\n";
+    let config = from(text).unwrap();
+    assert_eq!(config.window, Span::from_secs(5));
+    assert_eq!(from(&config.to_toml()).unwrap(), config);
+    assert!(config.to_toml().contains("keep_bytes = \"1GiB\"\n"), "{}", config.to_toml());
+    assert!(config.to_toml().contains("listen = \"127.0.0.1:0\"\n"));
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let flags = Layer { window: Some(Span::from_secs(2)), ..Layer::default() };
+    let under = Layer {
+        window: Some(Span::from_secs(5)),
+        lease: Some(Span::from_secs(9)),
+        ..Layer::default()
+    };
+    let config = Config::of(&flags, &under);
+    assert_eq!((config.window, config.lease), (Span::from_secs(2), Span::from_secs(9)));
+}
+
+#[test]
+fn mistakes_are_sentences() {
+    let cases = [
+        (
+            "windows = \"10s\"\n",
+            "coordinator.toml:1: unknown key \"windows\"; did you mean \"window\"?",
+        ),
+        (
+            "\nprobe_intervall = \"1ms\"\n",
+            "coordinator.toml:2: unknown key \"probe_intervall\"; did you mean \"probe_interval\"?",
+        ),
+        (
+            "lease = \"30\"\n",
+            "coordinator.toml:1: lease: \"30\" is no duration: write a number and its unit (ns, us, ms, s, m, h or d), \
+             as in \"10s\"",
+        ),
+        (
+            "keep_bytes = 20\n",
+            "coordinator.toml:1: keep_bytes: \"20\" is no size: write a number and its unit (B, KiB, MiB, GiB or TiB), \
+             as in \"20GiB\"",
+        ),
+        (
+            "window = \"7s\"\n",
+            "window = 7s: a minute must be a whole number of windows, so that minutes can be merged from them",
+        ),
+        ("window = \"1ms\"\n", "window = 1ms: it must lie between 1s and 1m"),
+        ("probe_size = \"1B\"\n", "probe_size = 1: it must lie between 44 and 8972"),
+        ("listen = \"localhost\"\n", "coordinator.toml:1: listen: invalid socket address syntax"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(from(text).unwrap_err(), expected, "{text:?}");
+    }
+    let absent = load(Some(Path::new("/nowhere/a.toml")), &Layer::default()).unwrap_err();
+    assert_eq!(absent.to_string(), "cannot read /nowhere/a.toml");
+}
+
+#[test]
+fn plaintext_is_asked_for_and_stays_here() {
+    let error = from("").unwrap().check_exposure().unwrap_err().to_string();
+    assert!(
+        error.contains("comes with a later version") && error.contains("--insecure"),
+        "{error}"
+    );
+    let open = from("insecure = true\nlisten = \"10.0.0.1:7460\"\n").unwrap();
+    let error = open.check_exposure().unwrap_err().to_string();
+    assert!(error.starts_with("listen = 10.0.0.1:7460: that is no loopback address"), "{error}");
+    let page = from("insecure = true\nhttp_listen = \"[::]:7461\"\n").unwrap();
+    assert!(page.check_exposure().is_err());
+    assert!(from("insecure = true\n").unwrap().check_exposure().is_ok());
+}
+
+#[test]
+fn every_reloadable_key_is_one() {
+    let config = from("").unwrap();
+    let text = config.to_toml();
+    for key in RELOADABLE {
+        assert!(text.contains(&format!("\n{key} = ")), "{key}");
+    }
+    let other = from("window = \"5s\"\nkeep_raw = \"1h\"\n").unwrap();
+    assert_eq!(config.differences(&other), ["window", "keep_raw"]);
+}

@@ -1,0 +1,118 @@
+//! The Operator service: what people and programs ask.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use railgauge_proto::{convert, v1};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::VERSION;
+use crate::documents;
+use crate::fleet::Fleet;
+use crate::judging::Judging;
+use crate::registry::{Node, State};
+use crate::sweeps::Sweeps;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// Who is there.
+    pub fleet: Arc<Fleet>,
+    /// What was measured, and what it says.
+    pub judging: Judging,
+    /// What is measured now.
+    pub sweeps: Sweeps,
+}
+
+#[tonic::async_trait]
+impl v1::operator_server::Operator for Operator {
+    type StartSweepStream = Pin<Box<dyn Stream<Item = Result<v1::SweepEvent, Status>> + Send>>;
+
+    async fn list_nodes(
+        &self,
+        _: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let nodes = self.fleet.nodes().iter().map(node_message).collect();
+        let coordinator_version = VERSION.to_owned();
+        Ok(Response::new(v1::ListNodesResponse { nodes, coordinator_version }))
+    }
+
+    async fn list_paths(
+        &self,
+        request: Request<v1::ListPathsRequest>,
+    ) -> Result<Response<v1::ListPathsResponse>, Status> {
+        let json = documents::paths(&self.fleet, &self.judging, &request.into_inner()).await?;
+        Ok(Response::new(v1::ListPathsResponse { json }))
+    }
+
+    async fn list_findings(
+        &self,
+        _: Request<v1::ListFindingsRequest>,
+    ) -> Result<Response<v1::ListFindingsResponse>, Status> {
+        let json = documents::findings(&self.judging);
+        Ok(Response::new(v1::ListFindingsResponse { json }))
+    }
+
+    async fn start_sweep(
+        &self,
+        request: Request<v1::StartSweepRequest>,
+    ) -> Result<Response<Self::StartSweepStream>, Status> {
+        let events = self.sweeps.start(request.into_inner())?;
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn get_sweep(
+        &self,
+        request: Request<v1::GetSweepRequest>,
+    ) -> Result<Response<v1::GetSweepResponse>, Status> {
+        self.sweeps.get(&request.into_inner().id).map(Response::new)
+    }
+
+    async fn list_sweeps(
+        &self,
+        _: Request<v1::ListSweepsRequest>,
+    ) -> Result<Response<v1::ListSweepsResponse>, Status> {
+        Ok(Response::new(v1::ListSweepsResponse { sweeps: self.sweeps.list() }))
+    }
+
+    async fn cancel_sweep(
+        &self,
+        request: Request<v1::CancelSweepRequest>,
+    ) -> Result<Response<v1::CancelSweepResponse>, Status> {
+        let cancelled = self.sweeps.cancel(&request.into_inner().id)?;
+        Ok(Response::new(v1::CancelSweepResponse { cancelled }))
+    }
+}
+
+fn node_message(node: &Node) -> v1::Node {
+    let state = match node.state {
+        State::Connected => v1::NodeState::Connected,
+        State::Reconnecting => v1::NodeState::Reconnecting,
+        State::Lost => v1::NodeState::Lost,
+        State::Left => v1::NodeState::Left,
+    };
+    let endpoints = node.hello.endpoints.iter().map(|each| v1::NodeEndpoint {
+        endpoint: Some(convert::endpoint_message(&each.endpoint)),
+        address: each.address.to_string(),
+    });
+    v1::Node {
+        name: node.hello.node.to_string(),
+        state: state.into(),
+        endpoints: endpoints.collect(),
+        labels: node.hello.labels.clone().into_iter().collect(),
+        software_version: node.hello.software_version.clone(),
+        connected_at_unix_ns: node.connected_at.as_unix_nanos(),
+        last_heard_unix_ns: node.last_heard.wall.as_unix_nanos(),
+        clock_skew_ns: node.clock_skew_ns(),
+        windows_ingested: node.windows_ingested,
+        windows_refused: node.windows_refused,
+        windows_in_spool: node.health.windows_in_spool,
+        windows_dropped: node.health.windows_dropped,
+        windows_unrecorded: node.health.windows_unrecorded,
+        restarts: node.restarts,
+        reboots: node.reboots,
+        cpu_permille: node.health.cpu_permille,
+        notes: node.notes(),
+    }
+}

@@ -1,0 +1,160 @@
+//! From members to plans, by the rules of `core`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use railgauge_core::path::{Endpoint, NodeName};
+use railgauge_core::plan::{Plan, PlanSettings, PlannedPath};
+use railgauge_proto::{convert, v1};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::config::Config;
+use crate::epoch::Epochs;
+use crate::fleet::Fleet;
+use crate::hello::AgentEndpoint;
+
+/// Members that come together, as after a start of the coordinator, get one plan: it is made when no further one has come for
+/// so long,
+const QUIET: Duration = Duration::from_millis(300);
+/// or when the first has waited so long.
+const MOST_WAIT: Duration = Duration::from_secs(2);
+/// When the epoch could not be written, it is tried again after so long; agents go on with the plan they have.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A large rail's sample changes this often.
+const ROTATION_NS: u64 = 10 * 60 * 1_000_000_000;
+/// It is looked this often whether it is time.
+const ROTATE: Duration = Duration::from_secs(15);
+
+/// The plans in force, of all nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plans {
+    /// Of all of them.
+    pub epoch: u64,
+    /// How long they are good without renewal, nanoseconds.
+    pub lease_ns: u64,
+    /// What each node probes.
+    pub targets: BTreeMap<NodeName, Vec<v1::Target>>,
+}
+
+impl Plans {
+    /// The plan of `node`, where it has one.
+    pub fn of(&self, node: &NodeName) -> Option<v1::Plan> {
+        let targets = self.targets.get(node)?.clone();
+        Some(v1::Plan { epoch: self.epoch, lease_ns: self.lease_ns, targets })
+    }
+}
+
+/// Who probes whom: each node's targets. A node without any is there with none. Beside them, what the operator should know.
+pub fn plan(
+    members: &[AgentEndpoint],
+    config: &Config,
+    rotation: u64,
+) -> (BTreeMap<NodeName, Vec<v1::Target>>, Vec<String>) {
+    let addresses: BTreeMap<&Endpoint, SocketAddr> =
+        members.iter().map(|member| (&member.endpoint, member.address)).collect();
+    let mut targets: BTreeMap<NodeName, Vec<v1::Target>> =
+        members.iter().map(|member| (member.endpoint.node.clone(), Vec::new())).collect();
+    let settings = PlanSettings {
+        interval: config.probe_interval.duration(),
+        full_mesh_up_to: config.full_mesh_up_to,
+        targets_per_port: NonZeroU32::new(config.targets_per_port).unwrap_or(NonZeroU32::MIN),
+        most_inbound_per_second: NonZeroU32::new(config.inbound_per_second)
+            .unwrap_or(NonZeroU32::MIN),
+        rotation,
+        ..PlanSettings::default()
+    };
+    let plan = Plan::new(members.iter().map(|member| member.endpoint.clone()), &settings);
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    for PlannedPath { path, interval, phase } in &plan.paths {
+        let Some(address) = addresses.get(&path.dst) else { continue };
+        targets.entry(path.src.node.clone()).or_default().push(v1::Target {
+            path: Some(convert::path_message(path)),
+            address: address.ip().to_string(),
+            port: address.port().into(),
+            interval_ns: nanos(*interval),
+            phase_ns: nanos(*phase),
+            timeout_ns: config.probe_timeout.as_nanos(),
+            size_bytes: u32::try_from(config.probe_size.as_bytes()).unwrap_or(44),
+        });
+    }
+    (targets, plan.notes.iter().map(ToString::to_string).collect())
+}
+
+/// Makes a new plan whenever members or configuration change, until nobody listens to plans any more.
+pub async fn run(
+    fleet: Arc<Fleet>,
+    mut config: watch::Receiver<Arc<Config>>,
+    mut epochs: Epochs,
+    plans: watch::Sender<Arc<Plans>>,
+) {
+    let (mut rotate, mut noted) = (tokio::time::interval(ROTATE), Vec::new());
+    loop {
+        tokio::select! {
+            () = fleet.changed() => settle(&fleet).await,
+            // Which paths a large rail samples depends on the time, so that a restart goes on where it was.
+            _ = rotate.tick() => {}
+            changed = config.changed() => if changed.is_err() { return },
+            () = plans.closed() => return,
+        }
+        let now_config = Arc::clone(&config.borrow_and_update());
+        let rotation = clock::now().wall.as_unix_nanos() / ROTATION_NS;
+        let (targets, notes) = plan(&fleet.members(), &now_config, rotation);
+        if notes != noted {
+            notes.iter().for_each(|note| tracing::info!("the plan: {note}"));
+            noted = notes;
+        }
+        let lease_ns = now_config.lease.as_nanos();
+        let before = Arc::clone(&plans.borrow());
+        if before.targets == targets && before.lease_ns == lease_ns {
+            continue;
+        }
+        let advanced = tokio::task::spawn_blocking(move || {
+            let epoch = epochs.advance(clock::now().wall);
+            (epochs, epoch)
+        });
+        let Ok((returned, epoch)) = advanced.await else { return };
+        epochs = returned;
+        match epoch {
+            Ok(epoch) => drop(plans.send(Arc::new(Plans { epoch, lease_ns, targets }))),
+            Err(error) => {
+                tracing::error!("no new plan: {}", crate::sentence(&error));
+                tokio::time::sleep(RETRY).await;
+                fleet.touch();
+            }
+        }
+    }
+}
+
+/// Waits until changes have come to rest, or long enough.
+async fn settle(fleet: &Fleet) {
+    let quiet = async { while tokio::time::timeout(QUIET, fleet.changed()).await.is_ok() {} };
+    // Running out of time is as good as quiet.
+    drop(tokio::time::timeout(MOST_WAIT, quiet).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layer;
+    use crate::hello::{self, tests::example};
+
+    #[test]
+    fn everyone_probes_everyone_else() {
+        let config = Config::of(&Layer::default(), &Layer::default());
+        let hellos = [("a", 1), ("b", 2), ("c", 3)].map(|(name, last)| example(name, last));
+        let members: Vec<_> =
+            hellos.into_iter().flat_map(|h| hello::check(h).unwrap().endpoints).collect();
+        let (plan, _) = plan(&members, &config, 0);
+        assert_eq!(plan.values().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+        let mut phases: Vec<_> = plan.values().flatten().map(|t| t.phase_ns).collect();
+        phases.sort_unstable();
+        phases.dedup();
+        assert_eq!(phases.len(), 6);
+        assert!(phases.iter().all(|phase| *phase < 100_000_000));
+    }
+}

@@ -1,0 +1,296 @@
+//! Everything put together: started, reloaded, drained.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use railgauge_proto::v1::agents_server::AgentsServer;
+use railgauge_proto::v1::operator_server::OperatorServer;
+use railgauge_proto::{DESCRIPTORS, MAX_MESSAGE};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::clock;
+use crate::config::{Config, ConfigError, RELOADABLE};
+use crate::epoch::{EpochError, Epochs};
+use crate::fleet::Fleet;
+use crate::http::{self, Pages};
+use crate::ingest::{Ingest, Store};
+use crate::judging::Judging;
+use crate::operator::Operator;
+use crate::planning::{self, Plans};
+use crate::session::{Agents, Limits};
+use crate::state_dir::{self, StateDirError, StateDirLock};
+use crate::store;
+use crate::sweeps::Sweeps;
+
+/// A peer that answers no ping of HTTP/2 for these two together is gone: before its lease runs out.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
+/// What one stream may send unread: some batches. A thousand agents at once: 256 MiB.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Together with the wait for the store, below the 5 s that a stop may take.
+const DRAIN: Duration = Duration::from_secs(3);
+const FLUSH: Duration = Duration::from_millis(1_500);
+
+/// Why it does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operator's doing.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another process has the port.
+    #[error(
+        "{key} = {address}: the port is in use; `ss -ltnp 'sport = :{port}'` names who has it: stop that, or choose another \
+         with {key}",
+        port = address.port()
+    )]
+    PortInUse {
+        /// Which key.
+        key: &'static str,
+        /// As configured.
+        address: SocketAddr,
+    },
+    /// The address cannot be had.
+    #[error("{key} = {address}: cannot listen there")]
+    Listen {
+        /// Which key.
+        key: &'static str,
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its directory.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The plan's epoch in it.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
+    /// Its store.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// A thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// The descriptors in the binary: our own mistake.
+    #[error("the descriptors of the wire are damaged")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+}
+
+/// A coordinator that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it is reached by gRPC.
+    pub grpc: SocketAddr,
+    /// Where it is reached by HTTP.
+    pub http: SocketAddr,
+    /// Who is there.
+    pub fleet: Arc<Fleet>,
+    /// Where windows go.
+    pub ingest: Ingest,
+    /// Whether it is well.
+    pub pages: Pages,
+    sweeps: Sweeps,
+    config: watch::Sender<Arc<Config>>,
+    stopping: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+    helpers: Vec<JoinHandle<()>>,
+    writer: thread::JoinHandle<()>,
+    _lock: StateDirLock,
+}
+
+fn store_config(config: &Config) -> store::Config {
+    store::Config {
+        dir: config.state_dir.join("store"),
+        cap_octets: config.keep_bytes.as_bytes(),
+        keep_raw: config.keep_raw.duration(),
+        keep_minutes: config.keep_minutes.duration(),
+        keep_hours: config.keep_hours.duration(),
+    }
+}
+
+async fn bind(
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse { key, address },
+        _ => StartError::Listen { key, address, source },
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Starts all of it.
+///
+/// # Errors
+/// A sentence for the operator; nothing is left running.
+pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError> {
+    config.check_exposure()?;
+    let (grpc_listener, grpc) = bind("listen", config.listen).await?;
+    let (http_listener, http) = bind("http_listen", config.http_listen).await?;
+    let lock = state_dir::take(&config.state_dir)?;
+    let epochs = Epochs::open(&config.state_dir)?;
+    let store = Store::open(store_config(&config))?;
+    for incident in store.incidents() {
+        tracing::error!(
+            "{} is damaged and set aside as {}: {}",
+            incident.file,
+            incident.set_aside_as,
+            incident.reason
+        );
+    }
+    let reader = store.reader();
+    let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;
+    let fleet = Arc::new(Fleet::new(config.lease.duration()));
+    let (stopping, stop) = watch::channel(false);
+    let window = config.window;
+    let (config, configs) = watch::channel(Arc::new(config));
+    let (plans, plan) = watch::channel(Arc::new(Plans::default()));
+    let agents = Agents {
+        fleet: Arc::clone(&fleet),
+        ingest: ingest.clone(),
+        plans: plan,
+        stopping: stop.clone(),
+        window,
+        limits,
+    };
+    let sweeps = Sweeps::new(Arc::clone(&fleet));
+    let judging = Judging::new(Arc::clone(&fleet), reader);
+    let operator =
+        Operator { fleet: Arc::clone(&fleet), judging: judging.clone(), sweeps: sweeps.clone() };
+    let pages = Pages { ingest: ingest.clone(), stopping: stop.clone() };
+    let servers = vec![
+        serve_grpc(grpc_listener, agents, operator, stop.clone()).await?,
+        serve_http(http_listener, pages.clone(), stop),
+    ];
+    let helpers = vec![
+        tokio::spawn(planning::run(Arc::clone(&fleet), configs, epochs, plans)),
+        tokio::spawn(watch_leases(Arc::clone(&fleet))),
+        tokio::spawn(judging.run()),
+    ];
+    Ok(Running {
+        grpc,
+        http,
+        fleet,
+        ingest,
+        pages,
+        sweeps,
+        config,
+        stopping,
+        servers,
+        helpers,
+        writer,
+        _lock: lock,
+    })
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    agents: Agents,
+    operator: Operator,
+    stop: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, StartError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<AgentsServer<Agents>>().await;
+    health.set_serving::<OperatorServer<Operator>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(2 * STREAM_WINDOW)
+        .add_service(AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(OperatorServer::new(operator))
+        .add_service(health_service)
+        .add_service(reflection);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(tokio::spawn(async move {
+        let stopped = async move {
+            told(stop).await;
+            health.set_not_serving::<AgentsServer<Agents>>().await;
+            health.set_not_serving::<OperatorServer<Operator>>().await;
+        };
+        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+            tracing::error!("gRPC ended: {}", crate::sentence(&error));
+        }
+    }))
+}
+
+fn serve_http(listener: TcpListener, pages: Pages, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let server = axum::serve(listener, http::router(pages));
+        if let Err(error) = server.with_graceful_shutdown(told(stop)).await {
+            tracing::error!("HTTP ended: {error}");
+        }
+    })
+}
+
+/// Waits for the stop.
+async fn told(mut stop: watch::Receiver<bool>) {
+    // The sender being gone is a stop too.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// Leases are whole seconds long, so each second is often enough.
+async fn watch_leases(fleet: Arc<Fleet>) {
+    let mut tick = interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        fleet.tick(clock::now());
+    }
+}
+
+impl Running {
+    /// Takes over what can change; says what cannot.
+    pub fn reload(&self, new: Config) {
+        let mut next = Config::clone(&self.config.borrow());
+        for key in next.differences(&new) {
+            if !RELOADABLE.contains(&key) {
+                tracing::warn!("{key} has changed: that takes effect at the next start");
+            }
+        }
+        next.take_reloadable(&new);
+        self.fleet.set_lease(next.lease.duration());
+        self.config.send_replace(Arc::new(next));
+    }
+
+    /// Stops taking new things in, stores what has come, ends the streams with a sentence. Takes at most 5 s.
+    pub async fn stop(self) {
+        self.stopping.send_replace(true);
+        // All that run; it is no error that none does.
+        drop(self.sweeps.cancel(""));
+        let abort: Vec<_> = self.servers.iter().map(JoinHandle::abort_handle).collect();
+        let ended = async {
+            for server in self.servers {
+                // A panic in it has been printed, and the rest is to be stopped all the same.
+                drop(server.await);
+            }
+        };
+        if timeout(DRAIN, ended).await.is_err() {
+            tracing::warn!("not all streams ended within {DRAIN:?}");
+            abort.iter().for_each(tokio::task::AbortHandle::abort);
+        }
+        self.helpers.iter().for_each(JoinHandle::abort);
+        self.ingest.finish();
+        let writer = self.writer;
+        let joined = tokio::task::spawn_blocking(move || drop(writer.join()));
+        if timeout(FLUSH, joined).await.is_err() {
+            tracing::warn!(
+                "the store did not end in time; what it had not stored stays with the agents"
+            );
+        }
+    }
+}

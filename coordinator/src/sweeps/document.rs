@@ -1,0 +1,232 @@
+//! The object of a sweep: what was measured, judged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use railgauge_core::finding::Verdict;
+use railgauge_core::path::{NodeName, Transport};
+use railgauge_core::path_window::WindowAccount;
+use railgauge_core::quantile::{Outcome as QuantileOutcome, Quantile, summarize};
+use railgauge_core::sweep::{Failure, Measurement, NotMeasured as Why, Outcome};
+use railgauge_core::verdict::{self, Judgement, NodeInput, PathInput, Series, Settings};
+use railgauge_report::doc::{Measures, NotMeasured, Parameters, PathDoc, Sweep};
+use railgauge_report::gather::Gathered;
+
+use super::Finished;
+use super::drive::{Ended, path};
+use super::suite;
+use crate::documents::{node_doc, rfc3339};
+use crate::fleet::OrderResult;
+
+/// A measurement at a glance, while the sweep runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance {
+    /// Probes sent.
+    pub sent: u64,
+    /// Of them lost.
+    pub lost: u64,
+    /// The median, where there are samples enough.
+    pub p50_ns: Option<u64>,
+    /// 99 % of samples are at or under it.
+    pub p99_ns: Option<u64>,
+}
+
+/// Of a result with windows.
+pub fn glance(result: &OrderResult) -> Option<Glance> {
+    let gathered = gathered(result)?;
+    let summary = gathered
+        .main_split()
+        .map(|(_, parts)| summarize(&parts.network_rtt, nanos(suite::TIMEOUT)));
+    let value = |quantile: Quantile| {
+        let found = summary.as_ref()?.quantiles.iter().find(|q| q.quantile == quantile)?;
+        match found.outcome {
+            QuantileOutcome::Value { value_ns, .. } => Some(value_ns),
+            QuantileOutcome::AtLeast { .. } | QuantileOutcome::Withheld { .. } => None,
+        }
+    };
+    let WindowAccount { sent, lost, .. } = gathered.account;
+    Some(Glance { sent, lost, p50_ns: value(Quantile::P50), p99_ns: value(Quantile::P99) })
+}
+
+fn gathered(result: &OrderResult) -> Option<Gathered> {
+    let batch = result.windows.as_ref()?;
+    Some(batch.windows.iter().map(|(_, window)| window).collect())
+}
+
+/// Why there are no numbers of it, if there are none.
+pub fn why_not(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Measured => None,
+        Outcome::Failed(failure) => Some(match failure {
+            Failure::NoAnswer { node, within } => {
+                format!("no answer from {node} within {:.1} s", within.as_secs_f64())
+            }
+            other => other.to_string(),
+        }),
+        Outcome::NotMeasured(why) => Some(why.to_string()),
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Judges and writes it.
+pub fn make(ended: &Ended) -> Finished {
+    let measured: Vec<(Measurement<'_>, Option<Gathered>)> = ended
+        .run
+        .measurements()
+        .map(|m| (m, ended.results.get(&m.number).and_then(gathered)))
+        .collect();
+    let judgement = judge(ended, &measured);
+    let sweep = sweep(ended, &measured, judgement);
+    let json = serde_json::to_vec(&sweep).unwrap_or_default();
+    Finished { json, verdict: sweep.verdict.as_str().to_owned() }
+}
+
+fn judge(ended: &Ended, measured: &[(Measurement<'_>, Option<Gathered>)]) -> Judgement {
+    let paths: Vec<PathInput> = measured.iter().map(|(m, gathered)| input(m, gathered)).collect();
+    let there = ended.asked.nodes.iter().map(|node| (node.hello.node.clone(), None));
+    let absent = ended.asked.absent.iter().map(|(name, why)| (name.clone(), Some(why.clone())));
+    let nodes: Vec<NodeInput> =
+        there.chain(absent).map(|(name, absent)| NodeInput { name, absent }).collect();
+    verdict::judge(&paths, &nodes, &Settings::default())
+}
+
+fn input(m: &Measurement<'_>, gathered: &Option<Gathered>) -> PathInput {
+    let series = match (gathered, m.outcome) {
+        (Some(gathered), _) => Ok(series(gathered)),
+        (None, Some(outcome)) => Err(why_not(outcome).unwrap_or_else(|| "no window".to_owned())),
+        (None, None) => Err("the sweep ended before its turn".to_owned()),
+    };
+    PathInput {
+        path: path(m.src, m.dst),
+        timeout_ns: nanos(suite::TIMEOUT),
+        account: gathered.as_ref().map(|g| g.account).unwrap_or_default(),
+        series,
+    }
+}
+
+/// The parts that a path is judged by.
+pub fn series(gathered: &Gathered) -> Series {
+    gathered.main_split().map_or_else(Series::default, |(_, parts)| Series {
+        network_rtt: parts.network_rtt.clone(),
+        prober_delay: parts.prober_delay.clone(),
+        responder_delay: parts.responder_delay.clone(),
+    })
+}
+
+fn sweep(
+    ended: &Ended,
+    measured: &[(Measurement<'_>, Option<Gathered>)],
+    judgement: Judgement,
+) -> Sweep {
+    let (began, over) = ended.times;
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let paths = measured
+        .iter()
+        .zip(&judgement.paths)
+        .map(|((m, gathered), judged)| path_doc(ended, m, gathered.as_ref(), judged.verdict));
+    let paths = paths.collect();
+    Sweep {
+        id: ended.id.clone(),
+        started_at: rfc3339(began),
+        finished_at: Some(rfc3339(over)),
+        suite: ended.asked.suite.to_owned(),
+        verdict: judgement.verdict,
+        software_version: crate::VERSION.to_owned(),
+        parameters: parameters(ended),
+        nodes: nodes(ended, &judgement.nodes),
+        rounds: ended.rounds,
+        rounds_planned: count(ended.run.announce().rounds),
+        duration_ns: over.minus(began).non_negative().unwrap_or(0),
+        paths,
+        not_measured: not_measured(ended, measured),
+        findings: judgement.findings,
+        error: ended.cancelled.then(|| "cancelled before its end".to_owned()),
+        ..Sweep::default()
+    }
+}
+
+fn path_doc(
+    ended: &Ended,
+    m: &Measurement<'_>,
+    gathered: Option<&Gathered>,
+    verdict: Verdict,
+) -> PathDoc {
+    let error = m.outcome.and_then(why_not);
+    let mut measures = match gathered {
+        Some(gathered) => gathered.measures(nanos(suite::TIMEOUT), Transport::Udp),
+        None => Measures::none(error.as_deref().unwrap_or("not measured")),
+    };
+    if let Some(result) = ended.results.get(&m.number) {
+        for note in &result.validity {
+            if !measures.validity.contains(note) {
+                measures.validity.push(note.clone());
+            }
+        }
+    }
+    let mut doc = PathDoc::new(&path(m.src, m.dst), verdict, measures);
+    doc.round = Some(m.round);
+    doc.error = error;
+    doc
+}
+
+fn parameters(ended: &Ended) -> Parameters {
+    let settings = &ended.asked.settings;
+    Parameters {
+        count: settings.count,
+        interval_ns: nanos(settings.interval),
+        warmup: settings.warmup,
+        timeout_ns: nanos(suite::TIMEOUT),
+        size_bytes: settings.size_bytes,
+        transport: Transport::Udp.as_str().to_owned(),
+        nodes: ended.request.nodes.clone(),
+        max_rounds: settings.max_rounds.and_then(|n| u32::try_from(n).ok()),
+        expected: ended.request.expected.clone(),
+    }
+}
+
+fn nodes(
+    ended: &Ended,
+    verdicts: &BTreeMap<NodeName, Verdict>,
+) -> Vec<railgauge_report::doc::NodeDoc> {
+    let verdict = |name: &NodeName| verdicts.get(name).copied().unwrap_or_default();
+    let there = ended.asked.nodes.iter().map(|node| node_doc(node, verdict(&node.hello.node)));
+    let absent = ended.asked.absent.iter().map(|(name, why)| railgauge_report::doc::NodeDoc {
+        name: name.to_string(),
+        verdict: Verdict::Unknown,
+        state: "absent".to_owned(),
+        notes: vec![why.clone()],
+        ..Default::default()
+    });
+    there.chain(absent).collect()
+}
+
+/// What has no numbers, gathered by reason.
+fn not_measured(
+    ended: &Ended,
+    measured: &[(Measurement<'_>, Option<Gathered>)],
+) -> Vec<NotMeasured> {
+    let mut by_reason: BTreeMap<String, usize> = BTreeMap::new();
+    for (m, gathered) in measured {
+        if gathered.is_none() {
+            let reason = m.outcome.and_then(why_not);
+            let reason = reason.unwrap_or_else(|| Why::TimeLimit.to_string());
+            *by_reason.entry(reason).or_default() += 1;
+        }
+    }
+    let mut list: Vec<NotMeasured> = by_reason
+        .into_iter()
+        .map(|(reason, paths)| NotMeasured {
+            what: if paths == 1 { "1 path".to_owned() } else { format!("{paths} paths") },
+            reason,
+        })
+        .collect();
+    let without = ended.run.unmeasurable().map(|(a, b)| NotMeasured {
+        what: format!("{a} and {b}"),
+        reason: "they have no rail in common".to_owned(),
+    });
+    list.extend(without);
+    list
+}

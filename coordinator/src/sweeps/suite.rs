@@ -1,0 +1,100 @@
+//! What the suites run, and on whom.
+
+use std::time::Duration;
+
+use railgauge_core::path::NodeName;
+use railgauge_core::selector::Selector;
+use railgauge_core::sweep::SweepSettings;
+use railgauge_proto::v1;
+use tonic::Status;
+
+use crate::registry::{Node, State};
+
+/// Probes a measurement sends before those that count.
+const WARMUP: u64 = 50;
+
+/// Between probes: a rate that every NIC and thread keeps up with, and that gives p99.9 after 4 s.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// When a probe of a sweep is lost.
+pub const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A STAMP packet with our telemetry.
+pub const SIZE_BYTES: u32 = 72;
+
+/// What an agent may take, beside probing, until its result is here: a connection that is slow, a machine that is busy.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// A suite: its name, and the probes that count on each path.
+const SUITES: [(&str, u64); 2] = [("quick", 2_000), ("sockets", 10_000)];
+
+/// A sweep that was asked for and can be.
+#[derive(Debug)]
+pub struct Asked {
+    /// What it runs.
+    pub suite: &'static str,
+    /// How.
+    pub settings: SweepSettings,
+    /// Who takes part.
+    pub nodes: Vec<Node>,
+    /// Who should and cannot, with the reason.
+    pub absent: Vec<(NodeName, String)>,
+}
+
+/// Understands a request.
+///
+/// # Errors
+/// With a sentence for what cannot be.
+pub fn understand(request: &v1::StartSweepRequest, fleet: Vec<Node>) -> Result<Asked, Status> {
+    let name = if request.suite.is_empty() { "quick" } else { &request.suite };
+    let (suite, count) = SUITES.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
+        let name: String = crate::hello::printable(name).chars().take(60).collect();
+        let known = SUITES.map(|(name, _)| name).join(", ");
+        Status::invalid_argument(format!(
+            "{name:?} is no suite of this coordinator: there are {known}"
+        ))
+    })?;
+    let selector = Selector::parse(&request.nodes)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let (mut nodes, mut absent) = (Vec::new(), Vec::new());
+    for node in fleet {
+        let name = &node.hello.node;
+        if !selector.matches(name.as_str(), &node.hello.labels) {
+            continue;
+        }
+        match why_absent(&node) {
+            None => nodes.push(node),
+            Some(why) => absent.push((name.clone(), why.to_owned())),
+        }
+    }
+    for name in &request.expected {
+        let name = NodeName::new(name)
+            .map_err(|error| Status::invalid_argument(format!("expected: {error}")))?;
+        let known = nodes.iter().any(|node| node.hello.node == name)
+            || absent.iter().any(|(absent, _)| *absent == name);
+        if !known {
+            absent.push((name, "expected, and never heard of".to_owned()));
+        }
+    }
+    let mut settings = SweepSettings {
+        count,
+        warmup: WARMUP,
+        interval: INTERVAL,
+        size_bytes: SIZE_BYTES,
+        measurement_limit: Duration::ZERO,
+        whole_limit: None,
+        max_rounds: usize::try_from(request.max_rounds).ok().filter(|rounds| *rounds > 0),
+    };
+    settings.measurement_limit = settings.probing_time() + TIMEOUT * 2 + ANSWER;
+    Ok(Asked { suite, settings, nodes, absent })
+}
+
+const fn why_absent(node: &Node) -> Option<&'static str> {
+    match node.state {
+        State::Connected if node.hello.endpoints.is_empty() => Some("it names no endpoint"),
+        State::Connected => None,
+        State::Reconnecting => Some("its stream ended a moment ago"),
+        State::Lost => Some("it is not connected"),
+        State::Left => Some("it has left the fleet"),
+    }
+}
