@@ -137,10 +137,10 @@ mod tests {
     fn sentences_wrap_below_themselves_and_no_line_is_too_long() {
         let mut out = String::new();
         wrap(&mut out, "next  ", &"word ".repeat(30));
-        wrap(&mut out, "name  ", &"x".repeat(250));
+        wrap(&mut out, "name  ", &"y".repeat(250));
         assert!(out.lines().all(|line| line.len() <= WIDTH), "{out}");
         assert!(out.lines().nth(1).unwrap().starts_with("      word"), "{out}");
-        assert_eq!(out.matches('x').count(), 250);
+        assert_eq!(out.matches('y').count(), 250);
     }
 
     #[test]

@@ -154,7 +154,9 @@ fn table(nodes: &Nodes) -> String {
         "VERSION",
         "SKEW",
         "LAST HEARD",
-    ]);
+        "WINDOWS",
+    ])
+    .right_from(8);
     for node in &nodes.nodes {
         rows(&mut columns, node, &nodes.coordinator_version);
     }
@@ -184,16 +186,17 @@ fn rows(columns: &mut Columns, node: &Node, coordinator_version: &str) {
         node.version.split(' ').next().filter(|v| !v.is_empty()).map_or_else(dash, str::to_owned),
         skew(node),
         node.last_heard_at.clone().unwrap_or_else(dash),
+        count(node.windows_ingested),
     ];
     let mut ports = node.ports.iter();
     let mut port = ports.next();
     loop {
-        let [name, state, version, skew, heard] = std::mem::take(&mut own);
+        let [name, state, version, skew, heard, windows] = std::mem::take(&mut own);
         let [at, rail, address] = port.map_or_else(
             || [dash(), dash(), dash()],
             |port| [port.port.clone(), port.rail.to_string(), port.address.clone()],
         );
-        columns.row(vec![name, state, at, rail, address, version, skew, heard]);
+        columns.row(vec![name, state, at, rail, address, version, skew, heard, windows]);
         port = ports.next();
         if port.is_none() {
             break;
@@ -220,7 +223,6 @@ fn lines(node: &Node, coordinator_version: &str) -> Vec<String> {
         lines.push(format!("labels {}", labels.join(", ")));
     }
     let windows = [
-        ("ingested", node.windows_ingested),
         ("refused", node.windows_refused),
         ("in the spool", node.windows_in_spool),
         ("dropped", node.windows_dropped),

@@ -20,13 +20,21 @@ const SHOWN: [Quantile; 3] = [Quantile::P50, Quantile::P99, Quantile::P99_9];
 pub(crate) const LEGEND: &str =
     "In brackets the 95 % interval; `-` means: too few samples to know.";
 
-/// Worst first: by verdict, then by how many times the median p99 of the paths of its kind (with stamps or without) the path's is.
+/// What a path is put in order by: the parts of its app RTT, or that alone where packets have no stamps.
+const PARTS: [&str; 3] = ["network_rtt", "prober_delay", "responder_delay"];
+const WHOLE: &str = "app_rtt";
+
+/// Worst first: by verdict, then silent ones, then by p99 as a multiple of the median p99 of all paths: of the part in which that is
+/// greatest.
 pub(crate) fn worst_first(paths: &[PathDoc]) -> Vec<&PathDoc> {
-    let medians = [true, false].map(|stamped| median_p99(paths, stamped));
+    let parts = PARTS.map(|series| (series, median_p99(paths, series)));
+    let whole = [(WHOLE, median_p99(paths, WHOLE))];
     let key = |path: &PathDoc| {
-        let median = medians[usize::from(path.measures.network_rtt.is_none())];
-        let ratio = p99(path).map_or(0.0, |p99| times(p99, median));
-        (path.verdict, path.measures.counts.is_silent(), ratio)
+        let stamped = path.measures.network_rtt.is_some();
+        let series = if stamped { &parts[..] } else { &whole[..] };
+        let ratios =
+            series.iter().filter_map(|(name, median)| Some(times(p99(path, name)?, *median)));
+        (path.verdict, path.measures.counts.is_silent(), ratios.fold(0.0, f64::max))
     };
     let mut order: Vec<_> = paths.iter().map(|path| (key(path), path)).collect();
     order.sort_by(|((verdict, silent, ratio), a), (other, b)| {
@@ -40,13 +48,12 @@ fn by_name(a: &PathDoc, b: &PathDoc) -> Ordering {
     (&a.src, &a.dst, a.flow).cmp(&(&b.src, &b.dst, b.flow))
 }
 
-fn p99(path: &PathDoc) -> Option<u64> {
-    Reading::of(path.measures.rtt(), Quantile::P99).reached_ns()
+fn p99(path: &PathDoc, series: &str) -> Option<u64> {
+    Reading::of(path.measures.series(series), Quantile::P99).reached_ns()
 }
 
-fn median_p99(paths: &[PathDoc], stamped: bool) -> u64 {
-    let alike = paths.iter().filter(|path| path.measures.network_rtt.is_some() == stamped);
-    let mut known: Vec<u64> = alike.filter_map(p99).collect();
+fn median_p99(paths: &[PathDoc], series: &str) -> u64 {
+    let mut known: Vec<u64> = paths.iter().filter_map(|path| p99(path, series)).collect();
     known.sort_unstable();
     known.get(known.len() / 2).copied().unwrap_or(1)
 }
@@ -116,4 +123,43 @@ fn rtt_line(measures: &Measures) -> String {
     let quantiles =
         SHOWN.map(|quantile| format!("{quantile} {}", Reading::of(Some(series), quantile).full()));
     format!("{name} {}", quantiles.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn path(name: &str, verdict: &str, network: u64, responder: u64) -> PathDoc {
+        let series = |p99: u64| {
+            json!({
+                "count": 9, "min_ns": 1, "max_ns": 9, "mean_ns": 2.0, "sum_ns": 9, "hdr_v2": "",
+                "timestamp_source": "", "censored": {"count": 0, "at_ns": 9}, "episodes": {},
+                "quantiles": [{"q": 0.99, "value_ns": p99, "low_ns": p99, "high_ns": p99}],
+            })
+        };
+        let path = json!({
+            "src": name, "verdict": verdict,
+            "network_rtt": series(network), "responder_delay": series(responder),
+        });
+        serde_json::from_value(path).unwrap()
+    }
+
+    #[test]
+    fn the_verdict_comes_first_then_the_part_that_stands_out_most() {
+        let mut silent = path("silent", "failed", 1, 1);
+        silent.measures = Measures::none("no reply");
+        silent.measures.counts.lost = 9;
+        let paths = [
+            path("plain", "healthy", 1_000, 100),
+            path("slow host", "healthy", 1_000, 5_000),
+            path("slow network", "healthy", 9_000, 100),
+            path("degraded", "degraded", 1_001, 100),
+            path("failed", "failed", 1_002, 100),
+            silent,
+        ];
+        let order: Vec<_> = worst_first(&paths).into_iter().map(|p| p.src.as_str()).collect();
+        assert_eq!(order, ["silent", "failed", "degraded", "slow host", "slow network", "plain"]);
+    }
 }

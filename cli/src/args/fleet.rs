@@ -60,9 +60,9 @@ pub struct PathsArgs {
 /// What a sweep measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Every path over sockets, with few probes each: a first look.
+    /// A first look: every path over sockets, with probes enough for p99.
     Quick,
-    /// Every path over sockets, with enough probes for a tail.
+    /// Every path over sockets, with probes enough for p99.9.
     Sockets,
 }
 

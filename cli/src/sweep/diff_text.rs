@@ -40,7 +40,7 @@ pub(super) fn text(file: &Path, diff: &Diff) -> String {
     lines(&mut text, "  finding  ", &new.chain(gone).collect::<Vec<_>>());
     lines(&mut text, "  node     ", &names(&diff.nodes_new, &diff.nodes_missing));
     lines(&mut text, "  path     ", &names(&diff.paths_new, &diff.paths_missing));
-    lines(&mut text, "  ", &diff.changes.iter().map(change).collect::<Vec<_>>());
+    changes(&mut text, &diff.changes);
     text
 }
 
@@ -49,17 +49,34 @@ fn names(new: &[String], missing: &[String]) -> Vec<String> {
     new.chain(missing.iter().map(|name| format!("missing: {name}"))).collect()
 }
 
-fn change(change: &Change) -> String {
-    let (word, times) =
-        if change.ratio > 1.0 { ("slower", change.ratio) } else { ("faster", 1.0 / change.ratio) };
-    format!(
-        "{word} {times:.2} x  {} {} {} -> {}  {}",
-        change.series,
-        quantile(change.q),
-        change.before.reading().full(),
-        change.now.reading().full(),
-        change.path
-    )
+/// The greatest first; those of one path in a row share its name.
+fn changes(text: &mut String, changes: &[Change]) {
+    let mut path = "";
+    for change in changes.iter().take(LISTED) {
+        if change.path != path {
+            path = &change.path;
+            wrap(text, "  ", path);
+        }
+        let (word, times) = if change.ratio > 1.0 {
+            ("slower", change.ratio)
+        } else {
+            ("faster", 1.0 / change.ratio)
+        };
+        let digits = if times < 10.0 { 2 } else { 0 };
+        let line = format!(
+            "{word} {times:.digits$} x: {} {} {} -> {}",
+            change.series,
+            quantile(change.q),
+            change.before.reading().full(),
+            change.now.reading().full(),
+        );
+        wrap(text, "    ", &line);
+    }
+    let left = changes.len().saturating_sub(LISTED);
+    if left > 0 {
+        let left = count(left as u64);
+        wrap(text, "  ", &format!("and {left} changes more: --output json has them"));
+    }
 }
 
 fn lines(text: &mut String, prefix: &str, lines: &[String]) {

@@ -45,17 +45,21 @@ impl<'a> Announcement<'a> {
 pub(super) fn announcement(event: &SweepAnnounced) -> String {
     let id = if event.id.is_empty() { String::new() } else { format!(" {}", event.id) };
     let mut text = String::new();
-    let line = format!(
-        "sweep{id}: {}, {}, {}; about {}, at most {}; {} packets, {} on the wire",
+    let extent = format!(
+        "sweep{id}: {}, {}, {}",
         counted(event.nodes as usize, "node"),
         counted(event.rounds as usize, "round"),
         counted(event.measurements as usize, "measurement"),
+    );
+    wrap(&mut text, "", &extent);
+    let cost = format!(
+        "about {}, at most {}; {} packets, {} on the wire",
         span(event.expected_duration_ns),
         span(event.limit_ns),
         count(event.expected_packets),
         octets(event.expected_bytes)
     );
-    wrap(&mut text, "", &line);
+    wrap(&mut text, "takes ", &cost);
     for node in &event.excluded {
         wrap(&mut text, "left out: ", node);
     }
