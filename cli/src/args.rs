@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod fleet;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,10 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::demo::FaultArgument;
 use crate::fail_if::FailIf;
 use crate::number;
+pub use fleet::{
+    AskArgs, CancelArgs, ListArgs, NodesArgs, PathsArgs, ReportArgs, ResultArgs, ShowArgs, Suite,
+    SweepArgs, SweepCommand,
+};
 
 /// More than any machine has; the kernel's own limit on Linux is 8,192 (`CONFIG_NR_CPUS`).
 const MOST_CPUS: usize = 8_191;
@@ -37,6 +43,14 @@ pub enum Command {
     Inventory(InventoryArgs),
     /// A small fabric on this machine: start, probe, sweep, report, stop.
     Demo(DemoArgs),
+    /// The fleet's nodes, as the coordinator knows them.
+    Nodes(NodesArgs),
+    /// The fleet's paths over the last while, worst first.
+    Paths(PathsArgs),
+    /// Measure the fleet now, every node with every other, and judge it.
+    Sweep(Box<SweepArgs>),
+    /// The HTML report of a saved sweep.
+    Report(ReportArgs),
 }
 
 /// How the result is printed.

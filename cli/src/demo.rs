@@ -173,7 +173,7 @@ fn sweep(remote: &Remote, screen: &Screen, stop: &AtomicBool) -> Result<Sweep, D
         }
     })?;
     match end {
-        SweepEnd::Finished(sweep) => Ok(*sweep),
+        SweepEnd::Finished(sweep) => Ok(sweep.document),
         SweepEnd::Detached(_) | SweepEnd::Announced => Err(DemoError::Interrupted),
     }
 }

@@ -1,11 +1,10 @@
 //! The table of `railgauge inventory`: one screen, the worst first below the facts. Plain ASCII.
 
-mod columns;
 mod machine;
 
 use crate::args::{InventoryArgs, Output};
+use crate::columns::{Columns, ascii};
 use crate::{Exit, output};
-use columns::{Columns, ascii};
 use railgauge_agent::inventory::{
     self, Inventory, Nic, RdmaDevice, RdmaPort, Reading, Role, Roots, Timestamping,
 };

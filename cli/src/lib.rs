@@ -1,14 +1,20 @@
 //! The `railgauge` command: what was typed, what it means, what is printed, which code it exits with.
 
 pub mod args;
+mod columns;
 mod demo;
 mod fail_if;
 pub mod inventory;
+mod nodes;
 mod number;
 mod output;
+mod path_table;
+mod paths;
 mod ping;
+mod reading;
 mod reflect;
 mod remote;
+mod report;
 mod stop;
 mod sweep;
 
@@ -47,5 +53,9 @@ pub fn run(cli: Cli) -> Exit {
         Command::Reflect(args) => reflect::run(&args),
         Command::Inventory(args) => inventory::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Nodes(args) => nodes::run(&args),
+        Command::Paths(args) => paths::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Report(args) => report::run(&args),
     }
 }

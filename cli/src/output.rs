@@ -26,12 +26,25 @@ pub fn result(text: &str, exit: Exit) -> Exit {
 #[must_use]
 pub fn json(value: &impl Serialize, exit: Exit) -> Exit {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => result(&(text + "\n"), exit),
+        Ok(text) => result(&(harmless(&text) + "\n"), exit),
         Err(e) => {
             say(&format!("cannot write the result as JSON: {e}"));
             Exit::Unmeasured
         }
     }
+}
+
+/// JSON that means the same, without the control characters that JSON allows in strings and terminals act on.
+#[must_use]
+pub fn harmless(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' => text += &format!("\\u{:04x}", u32::from(c)),
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// Writes a line to stderr.
@@ -52,4 +65,18 @@ pub fn sentence(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_printed_as_they_came_and_do_not_steer_the_terminal() {
+        let json = "{\"name\":\"a\u{9b}2Jb\u{7f}\u{e4}\"}";
+        let text = harmless(json);
+        assert_eq!(text, "{\"name\":\"a\\u009b2Jb\\u007f\u{e4}\"}");
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&text), value(json));
+    }
 }

@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use railgauge_proto::v1::operator_client::OperatorClient;
 use railgauge_proto::{MAX_MESSAGE, v1};
-use railgauge_report::doc::{self, Document, Findings, Paths, Sweep};
+use railgauge_report::doc::{self, Document, Paths, Sweep};
+use serde::Serialize;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+
+use crate::args::Output;
+use crate::columns::ascii;
+use crate::{Exit, output};
 
 /// How long connecting may take, and an answer that needs no measuring.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -20,6 +25,12 @@ const MOST_ANSWER: usize = 32 * MAX_MESSAGE;
 
 /// How often a request to stop is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// A coordinator that is asked to cancel a sweep and is silent for so many looks does not answer any more: 30 s.
+const LOOKS_AFTER_CANCEL: u32 = 300;
+
+/// A way that has gone silent is found dead after twice this.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +77,15 @@ impl RemoteError {
     }
 }
 
+/// A document as read, and as it came.
+#[derive(Debug)]
+pub struct Answer<D> {
+    /// As read: without what this version does not know.
+    pub document: D,
+    /// As it came: all of it.
+    pub json: String,
+}
+
 /// A coordinator that answered.
 pub struct Remote {
     runtime: Runtime,
@@ -77,7 +97,7 @@ pub struct Remote {
 #[derive(Debug)]
 pub enum SweepEnd {
     /// It ran, or was cancelled while it did.
-    Finished(Box<Sweep>),
+    Finished(Box<Answer<Sweep>>),
     /// It goes on without us, under this name.
     Detached(String),
     /// It was only announced.
@@ -90,13 +110,20 @@ impl Remote {
     /// # Errors
     /// When nobody answers there.
     pub fn connect(url: &str) -> Result<Self, RemoteError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // A thread of its own answers the coordinator's keep-alives while nobody asks: without an answer it ends the connection
+        // after 20 s.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let endpoint = url
             .starts_with("http://")
             .then(|| Endpoint::from_shared(url.to_owned()).ok())
             .flatten()
             .ok_or_else(|| RemoteError::Url(url.to_owned()))?;
-        let channel = runtime.block_on(endpoint.connect_timeout(CONNECT).connect());
+        let endpoint = endpoint
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        let channel = runtime.block_on(endpoint.connect());
         let channel =
             channel.map_err(|source| RemoteError::Connect { url: url.to_owned(), source })?;
         let client = OperatorClient::new(channel).max_decoding_message_size(MOST_ANSWER);
@@ -116,11 +143,12 @@ impl Remote {
         match self.runtime.block_on(within) {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(&status)),
-            Err(_) => Err(RemoteError::Lost {
-                url: self.url.clone(),
-                said: format!("nothing for {} s", ANSWER.as_secs()),
-            }),
+            Err(_) => Err(self.lost(&format!("nothing for {} s", ANSWER.as_secs()))),
         }
+    }
+
+    fn lost(&self, said: &str) -> RemoteError {
+        RemoteError::Lost { url: self.url.clone(), said: said.to_owned() }
     }
 
     fn failed(&self, status: &Status) -> RemoteError {
@@ -148,7 +176,7 @@ impl Remote {
     ///
     /// # Errors
     /// When it does not answer, or the selection is none.
-    pub fn paths(&self, since: Duration, nodes: &str) -> Result<Paths, RemoteError> {
+    pub fn paths(&self, since: Duration, nodes: &str) -> Result<Answer<Paths>, RemoteError> {
         let since_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         let request = v1::ListPathsRequest { since_ns, nodes: nodes.to_owned() };
         let mut client = self.client.clone();
@@ -156,28 +184,30 @@ impl Remote {
         document(&answer.json)
     }
 
-    /// What is judged wrong or unknown now.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub fn findings(&self) -> Result<Findings, RemoteError> {
-        let mut client = self.client.clone();
-        let answer = self.ask(client.list_findings(v1::ListFindingsRequest {}))?;
-        document(&answer.json)
-    }
-
     /// A sweep that is over; `None` while it runs, with how far it is.
     ///
     /// # Errors
     /// When it does not answer, or knows no such sweep.
-    pub fn sweep(&self, id: &str) -> Result<(Option<Sweep>, v1::GetSweepResponse), RemoteError> {
+    pub fn sweep(
+        &self,
+        id: &str,
+    ) -> Result<(Option<Answer<Sweep>>, v1::GetSweepResponse), RemoteError> {
         let mut client = self.client.clone();
         let answer = self.ask(client.get_sweep(v1::GetSweepRequest { id: id.to_owned() }))?;
         let sweep = if answer.running { None } else { Some(document(&answer.json)?) };
         Ok((sweep, answer))
     }
 
-    /// Ends a sweep, or all; returns those that were running.
+    /// The sweeps it knows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn sweeps(&self) -> Result<Vec<v1::SweepEntry>, RemoteError> {
+        let mut client = self.client.clone();
+        Ok(self.ask(client.list_sweeps(v1::ListSweepsRequest {}))?.sweeps)
+    }
+
+    /// Ends a sweep, or with an empty name all; returns those that were running.
     ///
     /// # Errors
     /// When it does not answer.
@@ -202,7 +232,7 @@ impl Remote {
         let (detach, dry_run) = (request.detach, request.dry_run);
         let mut client = self.client.clone();
         let mut events = self.ask(client.start_sweep(request))?;
-        let (mut id, mut cancelled) = (String::new(), false);
+        let (mut id, mut cancelled, mut silent) = (String::new(), false, 0);
         loop {
             let next = async { tokio::time::timeout(LOOK, events.message()).await };
             match self.runtime.block_on(next) {
@@ -223,21 +253,75 @@ impl Remote {
                         _ => {}
                     }
                 }
-                Ok(Ok(Some(_))) | Err(_) => {}
-                Ok(Ok(None)) => {
-                    let said = "its account of the sweep ended early".to_owned();
-                    return Err(RemoteError::Lost { url: self.url.clone(), said });
+                Ok(Ok(Some(_))) => {}
+                Err(_) if cancelled && silent == LOOKS_AFTER_CANCEL => {
+                    return Err(self.lost("asked to cancel the sweep, it says nothing"));
                 }
+                Err(_) => silent += u32::from(cancelled),
+                Ok(Ok(None)) => return Err(self.lost("its account of the sweep ended early")),
                 Ok(Err(status)) => return Err(self.failed(&status)),
             }
             if stop.load(Ordering::Relaxed) && !cancelled && !id.is_empty() {
                 cancelled = true;
-                self.cancel(&id)?;
+                match self.cancel(&id) {
+                    // It ended meanwhile, and its result is on the way.
+                    Ok(_) | Err(RemoteError::Usage(_)) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
 }
 
-fn document<D: Document>(json: &[u8]) -> Result<D, RemoteError> {
-    Ok(doc::from_json(json)?)
+fn document<D: Document>(json: &[u8]) -> Result<Answer<D>, RemoteError> {
+    let document = doc::from_json(json)?;
+    Ok(Answer { document, json: output::harmless(String::from_utf8_lossy(json).trim_end()) })
+}
+
+/// What a command prints that could not do its work.
+#[derive(Serialize)]
+struct Failure<'a> {
+    schema: &'a str,
+    error: &'a str,
+}
+
+/// Says why `command` has no result, on stderr and, where an object was asked for, as one.
+#[must_use]
+pub fn refuse(
+    command: &str,
+    schema: &str,
+    output: Output,
+    error: &dyn std::error::Error,
+    exit: Exit,
+) -> Exit {
+    let error = ascii(&output::sentence(error));
+    output::say(&format!("railgauge {command}: {error}"));
+    match output {
+        Output::Json => output::json(&Failure { schema, error: &error }, exit),
+        Output::Table => exit,
+    }
+}
+
+impl From<&RemoteError> for Exit {
+    fn from(error: &RemoteError) -> Self {
+        if error.is_usage() { Self::Usage } else { Self::Unmeasured }
+    }
+}
+
+/// A time on the wire as RFC 3339 in UTC; `None` for never.
+pub fn rfc3339(unix_ns: u64) -> Option<String> {
+    let at = jiff::Timestamp::from_nanosecond(unix_ns.into()).ok()?;
+    (unix_ns > 0).then(|| format!("{at:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc() {
+        let at = rfc3339(1_763_884_980_123_000_000);
+        assert_eq!(at.as_deref(), Some("2025-11-23T08:03:00.123Z"));
+        assert_eq!(rfc3339(0), None);
+    }
 }

@@ -15,6 +15,14 @@ fn help_reads_as_its_golden() {
         ("help-ping", &["ping", "--help"]),
         ("help-reflect", &["reflect", "--help"]),
         ("help-inventory", &["inventory", "--help"]),
+        ("help-demo", &["demo", "--help"]),
+        ("help-nodes", &["nodes", "--help"]),
+        ("help-paths", &["paths", "--help"]),
+        ("help-sweep", &["sweep", "--help"]),
+        ("help-sweep-show", &["sweep", "show", "--help"]),
+        ("help-sweep-list", &["sweep", "list", "--help"]),
+        ("help-sweep-cancel", &["sweep", "cancel", "--help"]),
+        ("help-report", &["report", "--help"]),
     ] {
         let done = run(args);
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));

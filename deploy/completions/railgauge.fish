@@ -29,6 +29,11 @@ complete -c railgauge -n "__fish_railgauge_needs_command" -s V -l version -d 'Pr
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "ping" -d 'Measure one path now; TARGET is any `railgauge reflect` or STAMP reflector (RFC 8762)'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "reflect" -d 'Answer probes'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "inventory" -d 'What this node is, and what can be measured on it'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "demo" -d 'A small fabric on this machine: start, probe, sweep, report, stop'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "nodes" -d 'The fleet\'s nodes, as the coordinator knows them'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "paths" -d 'The fleet\'s paths over the last while, worst first'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "sweep" -d 'Measure the fleet now, every node with every other, and judge it'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "report" -d 'The HTML report of a saved sweep'
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
 tcp\t'STAMP packets over a connection: loss shows as delay'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l interval -d 'Time between intended sends, from 1us to 1h' -r
@@ -75,3 +80,65 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -l output
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l nodes -d 'Nodes, from 2 to 64' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l duration -d 'How long the nodes probe each other before the sweep, from 1s to 1h' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l fault -d 'Something to be wrong from outside: slow-host, delay, loss or random, at a node\'s number or random, as delay@3' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l out -d 'Where sweep.json, report.html and logs go' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l seed -d 'For repeating what was left to chance' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l since -d 'How far back, from 1s to 720h' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l nodes -d 'Only paths with such a node at either end: name globs or label=value, with commas between' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l worst -d 'How many paths the table has' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l suite -d 'What to measure' -r -f -a "quick\t'A first look: every path over sockets, with probes enough for p99'
+sockets\t'Every path over sockets, with probes enough for p99.9'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l nodes -d 'Only among these nodes: name globs or label=value, with commas between [default: all]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l rounds -d 'At most so many rounds [default: all]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l expect -d 'Names of nodes that should be there, one a line, # begins a comment: absent ones are in the result as unknown' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l report -d 'Write the HTML report, one self-contained file' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l save -d 'Write the object, for --diff and `railgauge report`' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l diff -d 'Compare with an earlier sweep that was saved' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l dry-run -d 'Say what the sweep would take, and stop'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l detach -d 'Start it and leave: `railgauge sweep show ID` has the result'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -f -a "show" -d 'The result of a sweep that is over'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -f -a "list" -d 'The sweeps that the coordinator knows'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -f -a "cancel" -d 'End a sweep that runs'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l report -d 'Write the HTML report, one self-contained file' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l save -d 'Write the object, for --diff and `railgauge report`' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l diff -d 'Compare with an earlier sweep that was saved' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l all -d 'All that run'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand report" -l out -d 'Where the page goes [default: standard output]' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand report" -s h -l help -d 'Print help'
+complete -c railgauge -n "__fish_railgauge_using_subcommand report" -s V -l version -d 'Print version'

@@ -21,6 +21,7 @@ pub fn railgauge(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_railgauge"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env_remove("RAILGAUGE_LOG").env_remove("COLUMNS");
+    command.env_remove("RAILGAUGE_COORDINATOR");
     command
 }
 
