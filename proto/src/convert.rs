@@ -362,7 +362,7 @@ pub fn batch(from: &v1::WindowBatch) -> Result<Batch, ConvertError> {
     if !(1_000_000..=3_600_000_000_000).contains(&from.length_ns) {
         return Err(value("length_ns", from.length_ns, "1 ms to 1 h"));
     }
-    if from.start_unix_ns % from.length_ns != 0 {
+    if !from.start_unix_ns.is_multiple_of(from.length_ns) {
         return Err(value("start_unix_ns", from.start_unix_ns, "a multiple of length_ns"));
     }
     let paths = from.paths.iter().map(path).collect::<Result<Vec<_>, _>>()?;

@@ -5,10 +5,11 @@ pub mod convert;
 pub mod protocol;
 
 /// The code made from the specification by `cargo xtask gen`.
-#[expect(
+#[allow(
     missing_docs,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     reason = "generated; the specification beside it is its documentation"
 )]
 #[rustfmt::skip]
