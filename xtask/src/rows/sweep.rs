@@ -62,7 +62,7 @@ fn pair_s(sweep: &Value) -> Result<f64, Failure> {
 
 /// All pairs were measured both ways, in as many rounds as there must be, no node twice in one. Returns the time over that of probing.
 fn whole(sweep: &Value, nodes: u32, outcome: &mut Outcome) -> Result<f64, Failure> {
-    let rounds = if nodes % 2 == 0 { nodes - 1 } else { nodes };
+    let rounds = if nodes.is_multiple_of(2) { nodes - 1 } else { nodes };
     outcome.expect(number(sweep, "/rounds")? == f64::from(rounds), || {
         format!("{nodes} nodes took {} rounds, not {rounds}", sweep["rounds"])
     });
@@ -103,7 +103,7 @@ fn others_are_whole(
     outcome.expect(measured == all, || {
         format!("{fault} node: {measured} of {all} paths between others were measured")
     });
-    let rounds = if nodes % 2 == 0 { nodes - 1 } else { nodes };
+    let rounds = if nodes.is_multiple_of(2) { nodes - 1 } else { nodes };
     let probing = f64::from(rounds) * pair_s(sweep)?;
     let took = number(sweep, "/duration_ns")? / 1e9;
     outcome.figure(format!("{fault} node: time / probing time"), took / probing, "");
