@@ -1,6 +1,7 @@
 //! The rows of "it must show", one module each and all of one shape: what is shown, the bound, the crates it
 //! covers, and a run in miniature or in full.
 
+mod agent_cost;
 mod capacity;
 mod conservation;
 mod cpu;
@@ -79,6 +80,7 @@ pub static ROWS: &[Row] = &[
     capacity::ROW,
     recording::ROW,
     fuzz::ROW,
+    agent_cost::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.
