@@ -140,22 +140,22 @@ static void read_reply(struct target *t, struct counts *n)
 static void answer(int fd, struct counts *n)
 {
 	struct arrival request, departure;
-	uint8_t reply[2048] = { 0 };
+	uint8_t reply[2048];
 
-	while (take(fd, 0, &request)) {
-		if (request.size < 44)
-			continue;
-		memcpy(reply, request.payload, 4);
-		reply[13] = 1;
-		write_stamp(reply + 16, request.stamp);
-		memcpy(reply + 24, request.payload, 14);
-		reply[40] = request.ttl;
-		write_stamp(reply + 4, now(CLOCK_REALTIME));
-		if (sendto(fd, reply, request.size, 0, (struct sockaddr *)&request.from, sizeof request.from) != request.size)
-			continue;
-		n->answered++;
-		n->answer_stamps += take(fd, MSG_ERRQUEUE, &departure) && departure.stamp > 0;
-	}
+	/* Where more wait, the next call for events says so. */
+	if (!take(fd, 0, &request) || request.size < 44)
+		return;
+	memset(reply, 0, request.size);
+	memcpy(reply, request.payload, 4);
+	reply[13] = 1;
+	write_stamp(reply + 16, request.stamp);
+	memcpy(reply + 24, request.payload, 14);
+	reply[40] = request.ttl;
+	write_stamp(reply + 4, now(CLOCK_REALTIME));
+	if (sendto(fd, reply, request.size, 0, (struct sockaddr *)&request.from, sizeof request.from) != request.size)
+		return;
+	n->answered++;
+	n->answer_stamps += take(fd, MSG_ERRQUEUE, &departure) && departure.stamp > 0;
 }
 
 static void add(int epoll, int fd, uint32_t index)
