@@ -137,7 +137,7 @@ impl Lane {
         if let Some(at) = waited_at.filter(|_| self.found_by != wait) {
             self.session.read_dry(at);
         }
-        self.wake = self.send_due(now, watch, errors);
+        self.wake = self.send_due(now, watch, errors, wall_offset);
         let Self { session, windows, .. } = self;
         let mut settle = |outcome: Outcome| windows.outcome(outcome, wall_offset);
         while session.settle(now, &mut settle) {}
@@ -145,7 +145,7 @@ impl Lane {
         let account = session.account();
         windows.note(account);
         if self.is_done {
-            windows.in_flight(account.in_flight);
+            windows.in_flight(account.in_flight, now, wall_offset);
         }
         let settled_before = if self.is_done { None } else { session.settled_before() };
         windows.close(settled_before, wall_offset, self.epoch, deliver);
@@ -156,6 +156,7 @@ impl Lane {
         mut now: Monotonic,
         watch: &mut ThreadWatch,
         errors: &mut ErrorQueue,
+        wall_offset: i64,
     ) -> Monotonic {
         for _ in 0..MOST_SENT {
             let late_before = self.session.account().late_starts;
@@ -164,7 +165,7 @@ impl Lane {
                 watch.late_start();
             }
             match wake {
-                Wake::Send(probe) => self.hand_over(probe, now, errors),
+                Wake::Send(probe) => self.hand_over(probe, now, errors, wall_offset),
                 Wake::Wait(until) => return until,
                 Wake::Done => {
                     self.is_done = true;
@@ -176,8 +177,14 @@ impl Lane {
         now
     }
 
-    fn hand_over(&mut self, probe: Probe, now: Monotonic, errors: &mut ErrorQueue) {
-        let Self { session, template, flow, .. } = self;
+    fn hand_over(
+        &mut self,
+        probe: Probe,
+        now: Monotonic,
+        errors: &mut ErrorQueue,
+        wall_offset: i64,
+    ) {
+        let Self { session, template, flow, windows, .. } = self;
         let stamped = flow.is_stamped();
         let packet = flow.next_packet(probe.number);
         #[expect(clippy::cast_possible_truncation, reason = "numbers wrap (RFC 8762 section 4.2)")]
@@ -185,7 +192,12 @@ impl Lane {
         let t1 = clock::wall();
         template.write(sequence, t1, packet);
         flow.transmit();
+        let before = session.account().sent;
         session.sent(probe, now, t1, TimestampFormat::Ntp.encode(t1));
+        // Neither warm-up nor follow-up.
+        if session.account().sent > before {
+            windows.sent(probe.slot, wall_offset);
+        }
         if !stamped {
             session.transmitted(probe.number, t1, StampSource::User);
         }
