@@ -95,6 +95,8 @@ async fn without_a_lease_it_goes_on_at_a_tenth() {
     }
 }
 
+type Change = fn(&mut v1::SweepOrder);
+
 fn order(number: u64, at: SocketAddr, count: u64, limit: Duration) -> v1::SweepOrder {
     v1::SweepOrder {
         sweep_id: "s".to_owned(),
@@ -214,12 +216,12 @@ async fn orders_end_by_count_by_cancel_by_limit_and_by_sense() {
     let result = session.result().await;
     assert!(result.order == 3 && result.error.starts_with("abandoned"), "{}", result.error);
 
-    let change = |number, change: fn(&mut v1::SweepOrder)| {
+    let change = |number, change: Change| {
         let mut order = order(number, answering.at, 10, HOUR);
         change(&mut order);
         order
     };
-    let hostile: &[(fn(&mut v1::SweepOrder), &str)] = &[
+    let hostile: &[(Change, &str)] = &[
         (|o| o.target = None, "no target"),
         (|o| o.count = 0, "no probes"),
         (|o| o.limit_ns = 0, "no time"),

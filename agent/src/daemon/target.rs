@@ -84,6 +84,8 @@ mod tests {
         .unwrap()
     }
 
+    type Change = fn(&mut v1::Target);
+
     fn target(change: impl FnOnce(&mut v1::Target)) -> v1::Target {
         let path = v1::Path {
             src: Some(convert::endpoint_message(&endpoint("a"))),
@@ -111,9 +113,9 @@ mod tests {
         let own: SocketAddr = "127.0.0.1:862".parse().unwrap();
         let ours = [(endpoint("a"), own.ip(), own)];
         let shortest = Duration::from_micros(100);
-        let checked = |change: fn(&mut v1::Target)| check(&target(change), &ours, shortest);
+        let checked = |change: Change| check(&target(change), &ours, shortest);
         assert_eq!(checked(|_| ()).unwrap().peer, "127.0.0.2:862".parse().unwrap());
-        let refused: &[(fn(&mut v1::Target), &str)] = &[
+        let refused: &[(Change, &str)] = &[
             (|t| t.path = None, "no path"),
             (
                 |t| t.path.as_mut().unwrap().src = Some(convert::endpoint_message(&endpoint("c"))),

@@ -172,10 +172,11 @@ impl Uplink {
             while Instant::now() < until {
                 tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
-                    alone = self.alone() => match alone {
-                        Some(Ended::Shutdown) => return,
-                        // The next hello will say it.
-                        Some(_) | None => {}
+                    alone = self.alone() => {
+                        // A change of the configuration is in the next hello.
+                        if matches!(alone, Some(Ended::Shutdown)) {
+                            return;
+                        }
                     }
                 }
             }
