@@ -9,9 +9,12 @@ mod batch;
 mod budget;
 pub mod config;
 mod endpoints;
+mod flight;
+mod news;
 mod orders;
 mod recorder;
 mod state;
+mod target;
 mod uplink;
 
 use std::io;
@@ -29,10 +32,12 @@ use tokio::task::JoinHandle;
 
 use crate::inventory::{Roots, collect};
 use crate::mesh::Mesh;
+use crate::pulse::Pulse;
 use crate::reflect::{ReflectError, Responder};
 use crate::spool::{self, Limits, Spool};
 use config::{Config, ConfigError, Flags};
 use endpoints::EndpointError;
+use news::Said;
 use orders::Orders;
 use recorder::{Recorded, RecorderThread};
 use state::{Identity, NodeState};
@@ -44,8 +49,18 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Windows that the recorder may be behind: those of 4,096 paths.
 const RECORDER_QUEUE: usize = 4_096;
 
-/// How long the end may take, all in all (the unit's stop time-out is longer).
-const LAST_MESSAGES: Duration = Duration::from_millis(2_500);
+/// How long the steps of the end may take, together less than 5 s: the last replies and their way to the disk, to the
+/// coordinator, and the last notes in the spool.
+const LAST_WINDOWS: Duration = Duration::from_millis(2_500);
+const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
+const LAST_NOTES: Duration = Duration::from_millis(400);
+
+/// Silent for longer, a thread hangs, and the service manager is told nothing any more. The recorder may wait for a slow disk.
+const MESH_HANGS: Duration = Duration::from_secs(5);
+const RECORDER_HANGS: Duration = Duration::from_secs(60);
+
+/// An inventory that the coordinator would refuse, and with it the node, is not sent.
+const LARGEST_INVENTORY: usize = 1 << 20;
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +115,7 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
         spool: Mutex::new(spool),
         news: Notify::new(),
         windows_unrecorded: AtomicU64::new(0),
+        alive: Pulse::begin(),
     });
     let endpoints = endpoints::resolve(&config)?;
     let responder = Responder::open(endpoints::reflector(&endpoints))?;
@@ -122,14 +138,15 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
         instance,
         boot_id: boot_id(),
         endpoints,
-        inventory_json: serde_json::to_vec(&collect(&Roots::default())).unwrap_or_default(),
+        inventory_json: inventory(),
         coordinator: config.coordinator.clone(),
     };
     let (results, finished) = mpsc::unbounded_channel();
     let orders = Orders::new(config.node.clone(), instance, results);
+    let watched = Watched { mesh: Arc::clone(&mesh), recorded: Arc::clone(&recorded) };
     let labels = config.labels.clone();
     let node = NodeState::new(identity, labels, config.budget, Arc::clone(&mesh), orders);
-    let (phase, phases) = watch::channel(Phase::Run(0));
+    let (phase, phases) = watch::channel(Phase::Run);
     let (reconfigure, reconfigured) = mpsc::unbounded_channel();
     let (status, statuses) = watch::channel(String::new());
     let uplink = Uplink {
@@ -146,8 +163,9 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
         tracing::debug!("no service manager to tell: {error}");
     }
 
-    let running = Running { config, source, phase: &phase, reconfigure, generation: 0 };
-    watch_over(running, &mut signals, statuses, &uplink).await;
+    let running = Running { config, source, reconfigure };
+    watch_over(running, &mut signals, statuses, &uplink, &watched).await;
+    drop(watched);
 
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     end(mesh, recording, &recorded).await;
@@ -156,12 +174,19 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     if tokio::time::timeout(LAST_MESSAGES, uplink).await.is_err() {
         tracing::warn!("the coordinator did not take everything: the rest waits in the spool");
     }
-    let flushed = tokio::task::spawn_blocking(move || recorded.spool().flush()).await;
-    if let Ok(Err(error)) = flushed {
-        tracing::warn!("acknowledgements are not on disk ({error}): their windows are sent again");
+    let flushed = tokio::task::spawn_blocking(move || recorded.spool().flush());
+    match tokio::time::timeout(LAST_NOTES, flushed).await {
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(
+                "acknowledgements are not on disk ({error}): their windows are sent again"
+            );
+        }
+        Ok(_) => {}
+        Err(_) => tracing::warn!("acknowledgements are not on disk: their windows are sent again"),
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let _ = tokio::task::spawn_blocking(move || responding.join()).await;
+    let joined = tokio::task::spawn_blocking(move || responding.join());
+    let _ = tokio::time::timeout(LAST_NOTES, joined).await;
     Ok(())
 }
 
@@ -172,36 +197,60 @@ async fn end(mesh: Arc<Mesh>, recording: thread::JoinHandle<()>, recorded: &Reco
         drop(mesh);
         recording.join()
     });
-    if tokio::time::timeout(Duration::from_secs(3), ended).await.is_err() {
+    if tokio::time::timeout(LAST_WINDOWS, ended).await.is_err() {
         tracing::error!("the disk under the spool stands still: the last windows are not recorded");
     }
     recorded.news.notify_one();
 }
 
-struct Running<'a> {
+struct Running {
     config: Config,
     source: Source,
-    phase: &'a watch::Sender<Phase>,
     reconfigure: mpsc::UnboundedSender<uplink::Reconfigured>,
-    generation: u64,
+}
+
+/// Those that must not hang.
+struct Watched {
+    mesh: Arc<Mesh>,
+    recorded: Arc<Recorded>,
+}
+
+impl Watched {
+    fn hangs(&self) -> Option<&'static str> {
+        if self.mesh.counters().alive.age() > MESH_HANGS {
+            Some("the probe thread")
+        } else if self.recorded.alive.age() > RECORDER_HANGS {
+            Some("the recorder")
+        } else {
+            None
+        }
+    }
 }
 
 /// Tells the service manager that we live, and minds signals, until one says that it is time to go.
 async fn watch_over(
-    mut running: Running<'_>,
+    mut running: Running,
     signals: &mut Signals,
     mut statuses: watch::Receiver<String>,
     uplink: &JoinHandle<()>,
+    watched: &Watched,
 ) {
     let pulse = sd_notify::watchdog_enabled().map_or(Duration::from_secs(5), |bound| bound / 2);
     let mut pulse = tokio::time::interval(pulse);
+    let mut said = Said::default();
     loop {
         tokio::select! {
             _ = signals.term.recv() => return,
             _ = signals.int.recv() => return,
             _ = signals.hup.recv() => running.reload(),
             _ = pulse.tick() => {
-                if !uplink.is_finished() {
+                let hangs = watched.hangs().or_else(|| uplink.is_finished().then_some("the uplink"));
+                if let Some(who) = hangs {
+                    if said.is_news(who) {
+                        tracing::error!("{who} hangs: the service manager's watchdog is not fed");
+                    }
+                } else {
+                    said.forget();
                     let _ = sd_notify::notify(&[NotifyState::Watchdog]);
                 }
             }
@@ -213,7 +262,7 @@ async fn watch_over(
     }
 }
 
-impl Running<'_> {
+impl Running {
     fn reload(&mut self) {
         if let Ok(time) = NotifyState::monotonic_usec_now() {
             let _ = sd_notify::notify(&[NotifyState::Reloading, time]);
@@ -232,7 +281,6 @@ impl Running<'_> {
     }
 
     fn apply(&mut self, new: Config) {
-        let labels = new.labels != self.config.labels;
         let (labels_now, budget) = (new.labels.clone(), new.budget);
         let effective = Config { labels: new.labels.clone(), budget, ..self.config.clone() };
         if effective != new {
@@ -244,10 +292,6 @@ impl Running<'_> {
         let news = uplink::Reconfigured { labels: labels_now, budget };
         // The uplink ends only when told to.
         let _ = self.reconfigure.send(news);
-        if labels {
-            self.generation += 1;
-            let _ = self.phase.send(Phase::Run(self.generation));
-        }
     }
 }
 
@@ -289,6 +333,15 @@ fn spawn_responder(
     };
     let spawned = thread::Builder::new().name("responding".to_owned()).spawn(run);
     spawned.map_err(cannot("start the responder"))
+}
+
+fn inventory() -> Vec<u8> {
+    let json = serde_json::to_vec(&collect(&Roots::default())).unwrap_or_default();
+    if json.len() > LARGEST_INVENTORY {
+        tracing::warn!("the inventory has {} octets and is not sent", json.len());
+        return Vec::new();
+    }
+    json
 }
 
 fn boot_id() -> String {

@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod mesh;
 pub mod ping;
 mod probe_thread;
+mod pulse;
 pub mod reflect;
 pub mod spool;
 pub mod target;

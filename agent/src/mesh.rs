@@ -9,6 +9,7 @@ mod lane;
 mod tests;
 mod windows;
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -25,6 +26,7 @@ use railgauge_fabric::socket::{ErrorQueue, Poller, ReceiveBatch};
 use railgauge_fabric::{clock, thread as fabric_thread};
 
 use crate::probe_thread::watch::{ThreadFindings, ThreadWatch};
+use crate::pulse::Pulse;
 use lane::Lane;
 pub use windows::RawWindow;
 
@@ -40,11 +42,17 @@ const REOPEN_AFTER: Duration = Duration::from_secs(10);
 /// How long the end waits for replies: one time-out of a second, and some.
 const LAST_REPLIES: Duration = Duration::from_millis(1_500);
 
+/// The longest reply that is read whole: to a request that fits a jumbo frame.
+const LARGEST_REPLY: usize = 9_216;
+
+/// Sockets opened in a row before others have their turn: each takes some 50 us.
+const OPENED_AT_ONCE: usize = 8;
+
 /// Token of the pipe that brings commands.
 const COMMANDS: u64 = u64::MAX;
 
 /// One path to probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LaneSetup {
     /// Which.
     pub path: Arc<Path>,
@@ -83,6 +91,13 @@ pub struct MeshCounters {
     pub paths: AtomicU64,
     /// Of those, the ones that no socket could be opened for.
     pub paths_failed: AtomicU64,
+    /// Of the thread.
+    pub alive: Pulse,
+}
+
+/// Octets that a path takes, about.
+pub fn memory_of(setup: &LaneSetup) -> usize {
+    lane::memory_of(setup)
 }
 
 /// A running mesh.
@@ -107,7 +122,7 @@ impl Mesh {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        let counters = Arc::new(MeshCounters::default());
+        let counters = Arc::new(MeshCounters { alive: Pulse::begin(), ..MeshCounters::default() });
         let driver = Driver::new(received, woken, window, windows, Arc::clone(&counters))?;
         let run = move || {
             if fabric_thread::set_timer_slack_to_minimum().is_err() {
@@ -176,6 +191,14 @@ struct Driver {
     /// Paths without a socket, and when to try again.
     failed: Vec<LaneSetup>,
     retry_at: Monotonic,
+    /// Why the last socket could not be opened, as it was said.
+    said: String,
+    /// Paths to open, the next last.
+    to_open: Vec<LaneSetup>,
+    /// Counts the waits.
+    wait: u64,
+    /// The last wait looked at every socket, later than this; one that it did not report had nothing then.
+    waited_at: Option<Monotonic>,
     next_token: u64,
     receive: ReceiveBatch,
     errors: ErrorQueue,
@@ -209,8 +232,12 @@ impl Driver {
             factor: 1,
             failed: Vec::new(),
             retry_at: clock::monotonic(),
+            said: String::new(),
+            to_open: Vec::new(),
+            wait: 0,
+            waited_at: None,
             next_token: 0,
-            receive: ReceiveBatch::new(1, 2048),
+            receive: ReceiveBatch::new(1, LARGEST_REPLY),
             errors: ErrorQueue::default(),
             watch: ThreadWatch::begin(),
             wall_offset: clock::wall_offset(),
@@ -223,8 +250,13 @@ impl Driver {
         self.watch = ThreadWatch::begin();
         loop {
             let now = self.watch.now();
+            self.counters.alive.beat(now);
             self.look_at_clock(now);
-            let next = self.step_lanes(now);
+            self.open_some();
+            let mut next = self.step_lanes(now);
+            if !self.to_open.is_empty() {
+                next = now;
+            }
             if let Some(deadline) = self.draining {
                 if self.lanes.is_empty() {
                     return self.watch.findings();
@@ -242,13 +274,15 @@ impl Driver {
 
     /// Does what is due, and returns when something will be.
     fn step_lanes(&mut self, now: Monotonic) -> Monotonic {
-        let Self { lanes, errors, windows, counters, watch, wall_offset, .. } = self;
+        let Self { lanes, errors, windows, counters, watch, wall_offset, wait, waited_at, .. } =
+            self;
+        let waited = (*wait, *waited_at);
         let mut next = now.saturating_add(LONGEST_SLEEP);
         let mut any_done = false;
         for lane in lanes.iter_mut() {
             if lane.wake <= now {
                 let deliver = |window| deliver(windows, counters, window);
-                lane.step(now, watch, errors, *wall_offset, deliver);
+                lane.step(now, waited, watch, errors, *wall_offset, deliver);
             }
             any_done |= lane.is_done;
             next = next.min(lane.wake);
@@ -267,6 +301,7 @@ impl Driver {
         }
         let waited = self.poller.wait(timeout);
         self.watch.woken(now.saturating_add(timeout));
+        self.waited_at = None;
         if let Err(error) = waited {
             // Without it nothing can be waited for; what is due is done all the same, a tick at a time.
             tracing::error!("cannot wait for packets: {error}");
@@ -274,17 +309,14 @@ impl Driver {
             return;
         }
         let mut commands = false;
-        let Self { poller, lanes, receive, errors, .. } = self;
-        // The wait looked at every socket, later than `now`: one that is not reported had nothing then.
-        let unreported_are_dry = !poller.is_full();
-        for lane in lanes.iter_mut() {
-            lane.was_waited_for(now, unreported_are_dry);
-        }
+        self.wait += 1;
+        self.waited_at = (!self.poller.is_full()).then_some(now);
+        let Self { poller, lanes, receive, errors, wait, .. } = self;
         for (token, readiness) in poller.ready() {
             if token == COMMANDS {
                 commands = true;
             } else if let Ok(index) = lanes.binary_search_by_key(&token, |lane| lane.token) {
-                lanes[index].take(readiness, receive, errors);
+                lanes[index].take(*wait, readiness, receive, errors);
             }
         }
         if commands {
@@ -295,27 +327,25 @@ impl Driver {
     fn take_commands(&mut self) {
         let mut octets = [0; 64];
         while matches!(self.woken.read(&mut octets), Ok(n) if n > 0) {}
+        let mut changed = false;
+        // Of plans that come faster than they can be put in force, the last counts.
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Plan(epoch, plan) => {
-                    (self.epoch, self.plan) = (epoch, plan);
-                    self.apply_plan();
-                }
-                Command::Slow(factor) if factor != self.factor => {
-                    self.factor = factor;
-                    self.apply_plan();
-                }
-                Command::Slow(_) => {}
-                Command::Window(length) => {
-                    self.window = length.max(Duration::from_millis(1));
-                    self.apply_plan();
-                }
+                Command::Plan(epoch, plan) => (self.epoch, self.plan) = (epoch, plan),
+                Command::Slow(factor) if factor == self.factor => continue,
+                Command::Slow(factor) => self.factor = factor,
+                Command::Window(length) => self.window = length.max(Duration::from_millis(1)),
                 Command::Drain => {
                     self.draining = Some(clock::monotonic().saturating_add(LAST_REPLIES));
-                    self.plan.clear();
-                    self.apply_plan();
                 }
             }
+            changed = true;
+        }
+        if self.draining.is_some() {
+            self.plan.clear();
+        }
+        if changed {
+            self.apply_plan();
         }
     }
 
@@ -325,31 +355,33 @@ impl Driver {
             let interval = setup.interval.saturating_mul(self.factor);
             LaneSetup { interval, ..setup.clone() }
         };
-        let mut wanted: Vec<LaneSetup> = self.plan.iter().map(slowed).collect();
+        let mut wanted: HashSet<LaneSetup> = self.plan.iter().map(slowed).collect();
         self.counters.paths.store(wanted.len() as u64, Ordering::Relaxed);
         let (epoch, window) = (self.epoch, self.window);
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_finishing) {
-            let same = |setup: &LaneSetup| *setup == lane.setup && window == lane.window;
-            match wanted.iter().position(same) {
-                Some(at) => {
-                    wanted.swap_remove(at);
-                    lane.epoch = epoch;
-                }
-                None => lane.finish(),
+            if window == lane.window && wanted.remove(&lane.setup) {
+                lane.epoch = epoch;
+            } else {
+                lane.finish();
             }
         }
         self.failed.clear();
-        self.open(wanted);
+        self.counters.paths_failed.store(0, Ordering::Relaxed);
+        self.to_open.clear();
+        self.to_open.extend(wanted);
     }
 
     fn reopen(&mut self, now: Monotonic) {
         self.retry_at = now.saturating_add(REOPEN_AFTER);
-        let failed = std::mem::take(&mut self.failed);
-        self.open(failed);
+        self.to_open.append(&mut self.failed);
     }
 
-    fn open(&mut self, wanted: Vec<LaneSetup>) {
-        for setup in wanted {
+    fn open_some(&mut self) {
+        if self.to_open.is_empty() {
+            return;
+        }
+        for _ in 0..OPENED_AT_ONCE {
+            let Some(setup) = self.to_open.pop() else { break };
             let token = self.next_token;
             match Lane::open(setup.clone(), token, self.epoch, self.window, self.wall_offset) {
                 Ok(lane) => match self.poller.add(lane.fd(), token) {
@@ -371,7 +403,13 @@ impl Driver {
             self.retry_at = clock::monotonic().saturating_add(REOPEN_AFTER);
         }
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        tracing::warn!("cannot probe {}: {error}{cause}", setup.path);
+        let text = format!("{error}{cause}");
+        if text == self.said {
+            tracing::debug!("cannot probe {}: {text}", setup.path);
+        } else {
+            tracing::warn!("cannot probe {}: {text}", setup.path);
+            self.said = text;
+        }
         self.failed.push(setup);
     }
 

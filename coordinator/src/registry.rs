@@ -118,6 +118,8 @@ pub struct Health {
     pub windows_dropped: u64,
     /// Never recorded.
     pub windows_unrecorded: u64,
+    /// Refused by a coordinator.
+    pub windows_refused: u64,
     /// Damaged spool skipped.
     pub octets_damaged: u64,
     /// Share of one core, thousandths.
@@ -199,13 +201,21 @@ impl Node {
             notes.push(format!("its clock is {seconds} s {way} the coordinator's"));
         }
         let Health {
-            windows_dropped, windows_unrecorded, octets_damaged, probes_over_budget, ..
+            windows_dropped,
+            windows_unrecorded,
+            windows_refused,
+            octets_damaged,
+            probes_over_budget,
+            ..
         } = self.health;
         if windows_dropped > 0 {
             notes.push(format!("it dropped {windows_dropped} windows as its spool was full"));
         }
         if windows_unrecorded > 0 {
             notes.push(format!("it could not record {windows_unrecorded} windows: see its log"));
+        }
+        if windows_refused > 0 {
+            notes.push(format!("{windows_refused} of its windows were refused: see its log"));
         }
         if octets_damaged > 0 {
             notes.push(format!("{octets_damaged} octets of its spool were damaged and skipped"));

@@ -352,6 +352,7 @@ fn health(from: &v1::Heartbeat) -> Health {
         windows_in_spool: spool.windows,
         windows_dropped: spool.windows_dropped,
         windows_unrecorded: spool.windows_unrecorded,
+        windows_refused: spool.windows_refused,
         octets_damaged: spool.octets_damaged,
         cpu_permille: from.cpu_permille,
         probes_over_budget: from.probes_over_budget,

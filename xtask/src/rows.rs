@@ -1,6 +1,7 @@
 //! The rows of "it must show", one module each and all of one shape: what is shown, the bound, the crates it
 //! covers, and a run in miniature or in full.
 
+mod agent_cost;
 mod capacity;
 mod conservation;
 mod cpu;
@@ -85,6 +86,7 @@ pub static ROWS: &[Row] = &[
     first_run::ROW,
     fault::ROW,
     sweep::ROW,
+    agent_cost::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

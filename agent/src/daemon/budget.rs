@@ -12,22 +12,53 @@ use crate::mesh::LaneSetup;
 /// Octets around a UDP payload on the wire: IPv4 or IPv6 (the larger), UDP, Ethernet with preamble and gap.
 const HEADERS: usize = 40 + 8 + 38;
 
+/// What is sent a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Packets.
+    pub packets: f64,
+    /// Octets, headers included.
+    pub bytes: f64,
+}
+
+impl Load {
+    /// Of probes of `size` octets of payload, one an interval.
+    pub fn of(interval: Duration, size: usize) -> Self {
+        let packets = 1.0 / interval.as_secs_f64().max(1e-9);
+        #[expect(clippy::cast_precision_loss, reason = "sizes are below 64 KiB")]
+        let size = (size.max(72) + HEADERS) as f64;
+        Self { packets, bytes: packets * size }
+    }
+
+    /// Both.
+    pub fn plus(self, other: Self) -> Self {
+        Self { packets: self.packets + other.packets, bytes: self.bytes + other.bytes }
+    }
+
+    /// With intervals `factor` times as long.
+    pub fn over(self, factor: u32) -> Self {
+        let factor = f64::from(factor.max(1));
+        Self { packets: self.packets / factor, bytes: self.bytes / factor }
+    }
+
+    /// How many times the budget this is; 0 without one.
+    pub fn share_of(self, budget: &Budget) -> f64 {
+        let over = |used: f64, most: f64| if most > 0.0 { used / most } else { 0.0 };
+        #[expect(clippy::cast_precision_loss, reason = "budgets have far fewer than 53 bits")]
+        let most_bytes = budget.bytes_per_second.as_bytes() as f64;
+        over(self.packets, budget.packets_per_second.into()).max(over(self.bytes, most_bytes))
+    }
+}
+
+/// What the lanes send at the plan's own rate.
+pub fn load(lanes: &[LaneSetup]) -> Load {
+    lanes.iter().map(|lane| Load::of(lane.interval, lane.size)).fold(Load::default(), Load::plus)
+}
+
 /// The factor by which intervals are multiplied so that the lanes stay within packets and octets a second.
 pub fn factor(lanes: &[LaneSetup], budget: &Budget) -> u32 {
-    let (mut packets, mut bytes) = (0.0, 0.0);
-    for lane in lanes {
-        let rate = 1.0 / lane.interval.as_secs_f64().max(1e-9);
-        packets += rate;
-        #[expect(clippy::cast_precision_loss, reason = "sizes are below 64 KiB")]
-        let size = (lane.size.max(72) + HEADERS) as f64;
-        bytes += rate * size;
-    }
-    let over = |used: f64, most: f64| if most > 0.0 { used / most } else { 0.0 };
-    #[expect(clippy::cast_precision_loss, reason = "budgets have far fewer than 53 bits")]
-    let most_bytes = budget.bytes_per_second.as_bytes() as f64;
-    let ratio = over(packets, budget.packets_per_second.into()).max(over(bytes, most_bytes));
     // A hair over, as by rounding, is within.
-    let factor = (ratio - 1e-6).ceil().clamp(1.0, 1e6);
+    let factor = (load(lanes).share_of(budget) - 1e-6).ceil().clamp(1.0, 1e6);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped above")]
     let factor = factor as u32;
     factor

@@ -213,6 +213,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if !config.insecure || !plaintext {
         return Err(ConfigError::NoTls(config.coordinator.clone()));
     }
+    check_counts(config)?;
     const LEAST_SPOOL: u64 = 1 << 20;
     if config.spool_bytes.as_bytes() < LEAST_SPOOL {
         let value = config.spool_bytes.to_string();
@@ -241,6 +242,22 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// What a coordinator would refuse the node for.
+fn check_counts(config: &Config) -> Result<(), ConfigError> {
+    const MOST: usize = 64;
+    const LONGEST: usize = 256;
+    for (key, count) in [("labels", config.labels.len()), ("endpoint", config.endpoint.len())] {
+        if count > MOST {
+            return Err(ConfigError::Value { key, value: count.to_string(), what: "at most 64" });
+        }
+    }
+    let label = config.labels.iter().find(|(key, value)| key.len().max(value.len()) > LONGEST);
+    label.map_or(Ok(()), |(key, _)| {
+        let value = key.chars().take(40).collect();
+        Err(ConfigError::Value { key: "labels", value, what: "at most 256 octets each" })
+    })
 }
 
 /// The address in `http://ADDRESS:PORT`.

@@ -1,18 +1,24 @@
 //! Sweep orders: one path, now, with the machinery of `railgauge ping`, on a thread of its own.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use prost::Message;
 use railgauge_core::path::Path;
 use railgauge_core::path_window::{Parameters, PathWindow, Split, WindowAccount};
 use railgauge_core::stamp::TimestampFormat;
-use railgauge_proto::{convert, v1};
+use railgauge_core::time::Monotonic;
+use railgauge_fabric::clock;
+use railgauge_proto::{MAX_MESSAGE, convert, v1};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::budget::Load;
+use super::config::Budget;
+use super::news::printable;
+use super::target::{self, Checked, Endpoints};
 use crate::WaitMode;
 use crate::ping::{self, PingConfig, PingRun, Transport, WindowReport};
 use crate::target::Family;
@@ -23,11 +29,53 @@ const BLOCK_NS: u64 = 1_000_000_000;
 /// Orders under way at most. A coordinator gives one a port.
 const MOST_ORDERS: usize = 64;
 
+/// How long an order may take at most: a result has one window a second, and a batch at most 1,024.
+const LONGEST_ORDER: Duration = Duration::from_secs(1_000);
+
+/// The shortest interval of an order.
+const SHORTEST_INTERVAL: Duration = Duration::from_micros(10);
+
+/// A result larger than this does not travel.
+const LARGEST_RESULT: usize = MAX_MESSAGE - 1_024;
+
+/// What there is room for beside the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Of the node.
+    pub budget: Budget,
+    /// Of the plan, as it is probed now.
+    pub plan: Load,
+}
+
+/// Why an order ends before its count.
+const CANCELLED: u8 = 1;
+const OVERDUE: u8 = 2;
+
+/// An order under way.
+struct Running {
+    stop: Arc<AtomicBool>,
+    /// Why it was stopped; lives as long as its thread.
+    why: Arc<AtomicU8>,
+    until: Monotonic,
+    load: Load,
+}
+
+impl Running {
+    fn stop(&self, why: u8) {
+        // The first reason counts.
+        let _ = self.why.compare_exchange(0, why, Ordering::Relaxed, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
 /// Runs orders and sends what came of them.
+///
+/// Orders count against the node's budgets: one that, with the others and the plan at its present rate, would send more than they
+/// allow is refused with a sentence. They are not slowed down, as the plan is, since a sweep compares paths probed alike.
 pub struct Orders {
     node: String,
     instance: u64,
-    running: HashMap<(String, u64), Arc<AtomicBool>>,
+    running: HashMap<(String, u64), Running>,
     results: UnboundedSender<v1::SweepResult>,
 }
 
@@ -37,50 +85,71 @@ impl Orders {
         Self { node, instance, running: HashMap::new(), results }
     }
 
-    /// Begins one. `local` gives the address of one of our endpoints.
-    pub fn begin(&mut self, order: &v1::SweepOrder, local: impl Fn(&Path) -> Option<IpAddr>) {
-        self.running.retain(|_, stop| Arc::strong_count(stop) > 1);
+    /// Begins one.
+    pub fn begin(&mut self, order: &v1::SweepOrder, ours: &Endpoints, room: Room) {
+        self.running.retain(|_, running| Arc::strong_count(&running.why) > 1);
         let key = (order.sweep_id.clone(), order.order);
         if self.running.contains_key(&key) {
             return;
         }
         let refuse = |error: String| {
             // Nobody listens any more only when the process ends.
-            let _ = self.results.send(empty_result(order, error));
+            let _ = self.results.send(empty_result(order, printable(&error)));
         };
-        let (path, config) = match config(order, local) {
+        let (path, config) = match config(order, ours) {
             Ok(both) => both,
             Err(error) => return refuse(error),
         };
         if self.running.len() >= MOST_ORDERS {
             return refuse(format!("{MOST_ORDERS} measurements are under way here already"));
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        let (own_stop, results) = (Arc::clone(&stop), self.results.clone());
+        let load = Load::of(config.interval, config.size);
+        let others = self.running.values().map(|other| other.load).fold(room.plan, Load::plus);
+        if others.plus(load).share_of(&room.budget) > 1.0 + 1e-6 {
+            return refuse(format!(
+                "over this node's budget: {:.0} packets/s are asked for beside {:.0}, and {} packets/s and {} a second are \
+                 allowed (0: any)",
+                load.packets,
+                others.packets,
+                room.budget.packets_per_second,
+                room.budget.bytes_per_second
+            ));
+        }
+        let limit = Duration::from_nanos(order.limit_ns).min(LONGEST_ORDER);
+        let until = clock::monotonic().saturating_add(limit);
+        let running = Running { stop: Arc::default(), why: Arc::default(), until, load };
+        let (stop, why) = (Arc::clone(&running.stop), Arc::clone(&running.why));
+        let results = self.results.clone();
         let (agent, instance, named) = (self.node.clone(), self.instance, order.clone());
         let run = move || {
-            let _ = results.send(measure(&named, &path, config, (&agent, instance), &own_stop));
+            let result = measure(&named, &path, config, (&agent, instance), (&stop, &why, until));
+            let _ = results.send(result);
         };
         match thread::Builder::new().name("sweep".to_owned()).spawn(run) {
             Ok(_) => {
-                self.running.insert(key, stop);
+                self.running.insert(key, running);
             }
             Err(error) => refuse(format!("cannot start a thread: {error}")),
         }
     }
 
+    /// Abandons what has taken too long; to be called about twice a second.
+    pub fn tick(&mut self, now: Monotonic) {
+        self.running.values().filter(|running| now >= running.until).for_each(|r| r.stop(OVERDUE));
+    }
+
     /// Ends one order of a sweep, or all of them: what is measured is reported.
     pub fn cancel(&mut self, cancel: &v1::SweepCancel) {
-        for ((sweep, order), stop) in &self.running {
+        for ((sweep, order), running) in &self.running {
             if *sweep == cancel.sweep_id && cancel.order.is_none_or(|one| one == *order) {
-                stop.store(true, Ordering::Relaxed);
+                running.stop(CANCELLED);
             }
         }
     }
 
     /// Ends all.
     pub fn cancel_all(&mut self) {
-        self.running.values().for_each(|stop| stop.store(true, Ordering::Relaxed));
+        self.running.values().for_each(|running| running.stop(CANCELLED));
     }
 }
 
@@ -89,35 +158,27 @@ fn empty_result(order: &v1::SweepOrder, error: String) -> v1::SweepResult {
     v1::SweepResult { sweep_id, order: order.order, windows: None, error, validity: Vec::new() }
 }
 
-fn config(
-    order: &v1::SweepOrder,
-    local: impl Fn(&Path) -> Option<IpAddr>,
-) -> Result<(Path, PingConfig), String> {
+fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingConfig), String> {
     let target = order.target.as_ref().ok_or("the order names no target")?;
-    let path = target.path.as_ref().ok_or("the order names no path")?;
-    let path = convert::path(path).map_err(|e| format!("the order's path: {e}"))?;
-    let address: IpAddr =
-        target.address.parse().map_err(|_| format!("{:?} is no address", target.address))?;
-    let port = u16::try_from(target.port).map_err(|_| format!("{} is no port", target.port))?;
-    let source = local(&path).ok_or_else(|| format!("{} is no endpoint of ours", path.src))?;
-    if target.interval_ns < 10_000 || order.count == 0 || target.timeout_ns == 0 {
-        return Err("the order asks for less than 10 us between probes, or for none".to_owned());
+    let Checked { path, peer, local, interval, timeout, size, .. } =
+        target::check(target, ours, SHORTEST_INTERVAL)?;
+    if order.count == 0 || order.limit_ns == 0 {
+        return Err("the order asks for no probes, or gives them no time".to_owned());
     }
-    let size = usize::try_from(target.size_bytes).unwrap_or(usize::MAX);
     let config = PingConfig {
-        target: SocketAddr::new(address, port).to_string(),
+        target: peer.to_string(),
         family: Family::Any,
         transport: Transport::Udp,
-        interval: Duration::from_nanos(target.interval_ns),
+        interval,
         count: order.count,
-        timeout: Duration::from_nanos(target.timeout_ns),
+        timeout,
         warmup: order.warmup.into(),
         size,
         bare: false,
         mode: WaitMode::Sleep,
         cpu: None,
         device: None,
-        source: Some(source),
+        source: Some(local),
         dscp: path.dscp,
         ttl: 255,
         flows: 1,
@@ -134,10 +195,17 @@ fn measure(
     path: &Path,
     config: PingConfig,
     (agent, instance): (&str, u64),
-    stop: &Arc<AtomicBool>,
+    (stop, why, until): (&AtomicBool, &AtomicU8, Monotonic),
 ) -> v1::SweepResult {
     let mut reports: Vec<WindowReport> = Vec::new();
-    let keep = |window: Option<&WindowReport>, _| reports.extend(window.cloned());
+    let keep = |window: Option<&WindowReport>, _| {
+        reports.extend(window.cloned());
+        // The session may be away, and with it whoever else minds the time.
+        if clock::monotonic() >= until {
+            let _ = why.compare_exchange(0, OVERDUE, Ordering::Relaxed, Ordering::Relaxed);
+            stop.store(true, Ordering::Release);
+        }
+    };
     let run = match ping::run(config, stop, keep) {
         Ok(run) => run,
         Err(error) => {
@@ -159,14 +227,23 @@ fn measure(
         windows: windows.iter().map(|window| convert::window_message(0, window)).collect(),
     };
     let report = run.report();
-    let ended_early = stop.load(Ordering::Relaxed) && run.end.account.scheduled < order.count;
-    v1::SweepResult {
+    let error = match why.load(Ordering::Relaxed) {
+        _ if run.end.account.scheduled >= order.count && run.end.account.in_flight == 0 => "",
+        CANCELLED => "cancelled",
+        OVERDUE => "abandoned: it took longer than the order allows",
+        _ => "",
+    };
+    let result = v1::SweepResult {
         sweep_id: order.sweep_id.clone(),
         order: order.order,
         windows: (!windows.is_empty()).then_some(batch),
-        error: if ended_early { "cancelled".to_owned() } else { String::new() },
+        error: error.to_owned(),
         validity: report.validity,
+    };
+    if result.encoded_len() > LARGEST_RESULT {
+        return empty_result(order, "what was measured is too much for one message".to_owned());
     }
+    result
 }
 
 /// One window a second. What belongs to no sample (slots without a probe, probes without a verdict) is in the last.

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::batch::{WindowMaker, batch};
 use crate::mesh::RawWindow;
+use crate::pulse::Pulse;
 use crate::spool::{Key, Spool};
 
 /// How long windows of one interval are gathered into one batch, so into one fsync.
@@ -21,6 +22,9 @@ const GATHER: Duration = Duration::from_millis(500);
 
 /// Outcomes in a batch at most: with the widest histograms some 2 MiB.
 const MOST_OUTCOMES: usize = 100_000;
+
+/// The recorder shows that it lives at least this often.
+const PULSE: Duration = Duration::from_secs(5);
 
 /// What the recorder shares with the uplink.
 pub struct Recorded {
@@ -30,6 +34,8 @@ pub struct Recorded {
     pub news: Notify,
     /// Windows that could not be written.
     pub windows_unrecorded: AtomicU64,
+    /// Of the recorder.
+    pub alive: Pulse,
 }
 
 impl Recorded {
@@ -78,11 +84,12 @@ impl RecorderThread {
     /// Records until the mesh has ended.
     pub fn run(mut self, windows: &Receiver<RawWindow>) {
         loop {
-            let wait = self
-                .flush_at
-                .map_or(Duration::from_secs(3600), |at| at.saturating_since(clock::monotonic()));
+            let now = clock::monotonic();
+            self.shared.alive.beat(now);
+            let wait = self.flush_at.map_or(PULSE, |at| at.saturating_since(now));
             match windows.recv_timeout(wait) {
                 Ok(window) => self.gather(window),
+                Err(RecvTimeoutError::Timeout) if self.flush_at.is_none() => {}
                 Err(RecvTimeoutError::Timeout) => self.flush(),
                 Err(RecvTimeoutError::Disconnected) => return self.flush(),
             }

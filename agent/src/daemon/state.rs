@@ -1,27 +1,40 @@
 //! What the coordinator has told this node, and what follows for its probe thread: plan, lease, budgets, orders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use railgauge_core::path::{Endpoint, Path};
+use railgauge_core::path::Endpoint;
 use railgauge_core::time::Monotonic;
 use railgauge_fabric::clock;
 use railgauge_proto::{convert, protocol, v1};
 
 use super::budget::{self, CpuBudget, CpuMeter};
 use super::config::Budget;
+use super::news::{Said, printable};
 use super::orders::Orders;
+use super::orders::Room;
 use super::recorder::Recorded;
-use crate::mesh::{LaneSetup, Mesh};
+use super::target::{self, Checked, LARGEST_LANE};
+use crate::mesh::{self, LaneSetup, Mesh};
 
 /// Without a coordinator the last plan goes on at this part of its rate (design D7).
 const WITHOUT_LEASE: u32 = 10;
 
 /// Paths in a plan at most; what goes beyond is left out, and said.
 const MOST_PATHS: usize = 4_096;
+
+/// Memory of a plan's sessions and packets at most; what goes beyond is left out, and said.
+const MOST_MEMORY: usize = 256 << 20;
+
+/// The shortest interval of continuous probes.
+const SHORTEST_INTERVAL: Duration = Duration::from_micros(100);
+
+/// Windows that a coordinator may ask for.
+const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
+const LONGEST_WINDOW: Duration = Duration::from_secs(3_600);
 
 /// Who this node is; does not change while the process runs, but for labels and budget.
 pub struct Identity {
@@ -58,6 +71,7 @@ pub struct NodeState {
     over_budget: budget::Unsent,
     spool: v1::SpoolState,
     connected: bool,
+    said: Said,
 }
 
 impl NodeState {
@@ -85,6 +99,7 @@ impl NodeState {
             over_budget: budget::Unsent::default(),
             spool: v1::SpoolState::default(),
             connected: false,
+            said: Said::default(),
         }
     }
 
@@ -116,11 +131,12 @@ impl NodeState {
 
     /// A coordinator has taken us. It may be another one than before, or one that has lost its state: its plans count anew.
     pub fn connected(&mut self, welcome: &v1::Welcome) {
-        tracing::info!("connected to the coordinator, {}", welcome.software_version);
+        tracing::info!("connected to the coordinator, {}", printable(&welcome.software_version));
         self.connected = true;
         self.epoch = 0;
         if welcome.window_ns > 0 {
-            self.mesh.set_window(Duration::from_nanos(welcome.window_ns));
+            let window = Duration::from_nanos(welcome.window_ns);
+            self.mesh.set_window(window.clamp(SHORTEST_WINDOW, LONGEST_WINDOW));
         }
     }
 
@@ -138,50 +154,58 @@ impl NodeState {
         }
         self.epoch = plan.epoch;
         self.lease = Duration::from_nanos(plan.lease_ns);
-        self.lanes.clear();
-        for target in plan.targets.iter().take(MOST_PATHS) {
-            match self.lane(target) {
-                Ok(lane) => self.lanes.push(lane),
-                Err(why) => tracing::error!("a target of the plan is left out: {why}"),
+        let (lanes, left_out) = self.lanes(&plan.targets);
+        if let Some((first, count)) = left_out {
+            if self.said.is_news(&first) {
+                tracing::error!("the plan has {count} targets that are left out, such as: {first}");
             }
+        } else {
+            self.said.forget();
         }
-        if plan.targets.len() > MOST_PATHS {
-            tracing::error!("the plan has more than {MOST_PATHS} paths: the rest is left out");
-        }
+        self.lanes = lanes;
         self.mesh.plan(self.epoch, self.lanes.clone());
         self.renew(plan.epoch);
     }
 
-    fn lane(&self, target: &v1::Target) -> Result<LaneSetup, String> {
-        let path = target.path.as_ref().ok_or("it names no path")?;
-        let path = convert::path(path).map_err(|error| error.to_string())?;
-        let local = self.local(&path).ok_or_else(|| format!("{} is no port here", path.src))?;
-        let address: IpAddr =
-            target.address.parse().map_err(|_| format!("{:?} is no address", target.address))?;
-        let port = u16::try_from(target.port).map_err(|_| format!("{} is no port", target.port))?;
-        if address.is_ipv4() != local.is_ipv4() {
-            return Err(format!(
-                "{path}: {local} cannot reach {address}, one is IPv4, the other IPv6"
-            ));
+    /// What of a plan can be probed; and of the rest, the first reason and the number.
+    fn lanes(&self, targets: &[v1::Target]) -> (Vec<LaneSetup>, Option<(String, usize)>) {
+        let (mut lanes, mut left_out, mut known) = (Vec::new(), None, HashSet::new());
+        let mut memory = MOST_MEMORY;
+        for target in targets {
+            let lane = self.lane(target).and_then(|lane| {
+                if lanes.len() >= MOST_PATHS {
+                    return Err(format!("a plan has at most {MOST_PATHS} paths"));
+                }
+                let needed = mesh::memory_of(&lane);
+                let rest = memory.checked_sub(needed);
+                let rest = rest.ok_or_else(|| {
+                    format!(
+                        "{}: with it the plan needs more than {} MiB",
+                        lane.path,
+                        MOST_MEMORY >> 20
+                    )
+                })?;
+                if !known.insert(Arc::clone(&lane.path)) {
+                    return Err(format!("{} is in the plan twice", lane.path));
+                }
+                memory = rest;
+                Ok(lane)
+            });
+            match lane {
+                Ok(lane) => lanes.push(lane),
+                Err(why) => left_out.get_or_insert((printable(&why), 0)).1 += 1,
+            }
         }
-        const SHORTEST: u64 = 100_000;
-        if target.interval_ns < SHORTEST || target.timeout_ns == 0 {
-            return Err(format!("{path}: an interval below 100 us, or no time-out"));
-        }
-        Ok(LaneSetup {
-            path: Arc::new(path),
-            peer: SocketAddr::new(address, port),
-            local,
-            interval: Duration::from_nanos(target.interval_ns),
-            phase: Duration::from_nanos(target.phase_ns),
-            timeout: Duration::from_nanos(target.timeout_ns),
-            size: usize::try_from(target.size_bytes).unwrap_or(usize::MAX),
-        })
+        (lanes, left_out)
     }
 
-    fn local(&self, path: &Path) -> Option<IpAddr> {
-        let own = self.identity.endpoints.iter().find(|(endpoint, ..)| *endpoint == path.src);
-        own.map(|(_, local, _)| *local)
+    fn lane(&self, target: &v1::Target) -> Result<LaneSetup, String> {
+        let Checked { path, peer, local, interval, phase, timeout, size } =
+            target::check(target, &self.identity.endpoints, SHORTEST_INTERVAL)?;
+        if size > LARGEST_LANE {
+            return Err(format!("{path}: {size} octets are more than {LARGEST_LANE}"));
+        }
+        Ok(LaneSetup { path: Arc::new(path), peer, local, interval, phase, timeout, size })
     }
 
     /// The plan of this epoch is valid for another lease.
@@ -198,6 +222,7 @@ impl NodeState {
         let without =
             if self.lease_until.is_some_and(|until| now >= until) { WITHOUT_LEASE } else { 1 };
         let rate = budget::factor(&self.lanes, &self.budget);
+        self.orders.tick(now);
         if let Some(permille) = self.cpu.sample(now) {
             self.cpu_budget.judge(permille, self.budget.cpu_percent);
         }
@@ -213,11 +238,13 @@ impl NodeState {
 
     /// Begins a measurement of a sweep.
     pub fn order(&mut self, order: &v1::SweepOrder) {
-        let endpoints = &self.identity.endpoints;
-        self.orders.begin(order, |path| {
-            let own = endpoints.iter().find(|(endpoint, ..)| *endpoint == path.src);
-            own.map(|(_, local, _)| *local)
-        });
+        let room = Room { budget: self.budget, plan: budget::load(&self.lanes).over(self.factor) };
+        self.orders.begin(order, &self.identity.endpoints, room);
+    }
+
+    /// Ends all of them: nobody waits for them any more.
+    pub fn cancel_orders(&mut self) {
+        self.orders.cancel_all();
     }
 
     /// Ends it.
@@ -225,10 +252,12 @@ impl NodeState {
         self.orders.cancel(cancel);
     }
 
-    /// New labels and budget.
-    pub fn reconfigured(&mut self, labels: BTreeMap<String, String>, budget: Budget) {
+    /// New labels and budget. Whether a new hello is needed.
+    pub fn reconfigured(&mut self, labels: BTreeMap<String, String>, budget: Budget) -> bool {
+        let news = labels != self.labels;
         (self.labels, self.budget) = (labels, budget);
         self.tick();
+        news
     }
 
     /// How we are.
@@ -242,6 +271,7 @@ impl NodeState {
                 windows_dropped: state.windows_dropped,
                 windows_unrecorded: 0,
                 octets_damaged: state.octets_damaged,
+                windows_refused: state.windows_refused,
             };
         }
         let unrecorded = recorded.windows_unrecorded.load(Ordering::Relaxed)

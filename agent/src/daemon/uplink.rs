@@ -1,5 +1,7 @@
 //! The way to the coordinator: one stream, opened by us and opened again whenever it ends. What is recorded waits in the spool
 //! until the coordinator says that it has it.
+//!
+//! Nothing here waits for the disk, nor for a coordinator that reads nothing: lease, budgets and signals are minded meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,21 +11,28 @@ use railgauge_proto::v1::agent_message::Message as ToCoordinator;
 use railgauge_proto::v1::agents_client::AgentsClient;
 use railgauge_proto::v1::coordinator_message::Message as FromCoordinator;
 use railgauge_proto::{MAX_MESSAGE, protocol, v1};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
 use super::config::Budget;
+use super::flight::Flight;
+use super::news::{Said, printable};
 use super::recorder::Recorded;
 use super::state::NodeState;
-use crate::spool::{Cursor, Key};
+use crate::spool::{Key, Pending, ReadError};
 
 /// First and longest wait before the next attempt; each is drawn evenly from zero to its bound, so that a thousand agents do
 /// not come back at once.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// A session that lasted so long was a good one: the next wait is short again, and the next trouble news.
+const GOOD_SESSION: Duration = Duration::from_secs(10);
 
 /// How long a connection, and the coordinator's first word, may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -33,16 +42,17 @@ const WELCOME: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(500);
 
-/// Unacknowledged at most; then the spool waits.
-const MOST_BATCHES: usize = 32;
-const MOST_BYTES: usize = 8 << 20;
+/// Messages that wait for the network: more than may be unacknowledged and come in between. When there are so many, the coordinator
+/// has not been reading for long.
+const OUTBOUND: usize = 128;
 
-/// When nothing is acknowledged for so long, all is sent again: the coordinator could not store it, and knows what it has.
-const SEND_AGAIN: Duration = Duration::from_secs(10);
+/// Acknowledgements that wait for the disk; more are dropped, and their batches sent again.
+const MOST_ACKNOWLEDGED: usize = 4_096;
 
 /// How long the end of the process waits for acknowledgements.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_millis(1_200);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +65,8 @@ enum Ended {
     Stream(String),
     #[error("the coordinator does not answer")]
     Silent,
+    #[error("the coordinator reads nothing any more")]
+    Stuck,
     #[error("the configuration has changed")]
     Changed,
     #[error("shut down")]
@@ -88,41 +100,85 @@ pub struct Reconfigured {
 /// What the process wants of the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Work; the number rises when what we say in Hello has changed.
-    Run(u64),
+    /// Work.
+    Run,
     /// All is recorded that will be: send it, and go.
     Flush,
+}
+
+/// A coordinator that has welcomed us.
+struct Link {
+    out: mpsc::Sender<v1::AgentMessage>,
+    inbound: Streaming<v1::CoordinatorMessage>,
+    welcome: v1::Welcome,
+}
+
+/// What is done on the spool at the moment, beside the session: the disk may stand still, and the session must not.
+type Job = JoinHandle<Done>;
+
+enum Done {
+    /// Pending batches, read in this generation of the flight.
+    Read(u64, Result<Vec<Pending>, ReadError>),
+    /// Acknowledgements are noted; these refused batches were pending.
+    Forgot(Vec<(Key, String)>),
+}
+
+/// Acknowledgements that are not yet noted in the spool.
+#[derive(Default)]
+struct Answers {
+    stored: Vec<Key>,
+    refused: Vec<(Key, String)>,
+}
+
+impl Answers {
+    fn is_empty(&self) -> bool {
+        self.stored.is_empty() && self.refused.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.stored.len() + self.refused.len() < MOST_ACKNOWLEDGED
+    }
 }
 
 impl Uplink {
     /// Keeps a session until told to go.
     pub async fn run(mut self) {
         let mut wait = FIRST_WAIT;
-        let mut said = String::new();
+        let mut said = Said::default();
         loop {
-            let mut welcomed = false;
-            let ended = match self.session(&mut welcomed).await {
+            let mut welcomed = None;
+            let ended = self.session(&mut welcomed).await;
+            self.node.disconnected();
+            match ended {
                 Ended::Shutdown => return,
+                _ if *self.phase.borrow() == Phase::Flush => return,
                 Ended::Changed => continue,
-                ended => ended,
-            };
-            if *self.phase.borrow() == Phase::Flush {
-                return;
+                _ => {}
             }
-            wait = if welcomed { FIRST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
+            let was_good = welcomed.is_some_and(|at: Instant| at.elapsed() >= GOOD_SESSION);
+            wait = if was_good { FIRST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
+            if was_good {
+                said.forget();
+            }
             let cause = std::error::Error::source(&ended).map(|c| format!(": {}", innermost(c)));
             let text = format!("{ended}{}", cause.unwrap_or_default());
             // Once for each reason: an agent without coordinator is no news every second.
-            if text == said {
-                tracing::debug!("{text}");
-            } else {
+            if said.is_news(&text) {
                 tracing::warn!("{text}; probing goes on, windows wait in the spool");
-                said = text;
+            } else {
+                tracing::debug!("{text}");
             }
-            self.node.disconnected();
             let until = Instant::now() + wait.mul_f64(random_share());
-            if !self.idle(until).await {
-                return;
+            while Instant::now() < until {
+                tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    alone = self.alone() => {
+                        // A change of the configuration is in the next hello.
+                        if matches!(alone, Some(Ended::Shutdown)) {
+                            return;
+                        }
+                    }
+                }
             }
         }
     }
@@ -137,112 +193,97 @@ impl Uplink {
         });
     }
 
-    /// Waits until then, minding the lease; false when it is time to go.
-    async fn idle(&mut self, until: Instant) -> bool {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => return true,
-                () = tokio::time::sleep(Duration::from_millis(500)) => self.tick(),
-                changed = self.phase.changed() => {
-                    if changed.is_err() || *self.phase.borrow() == Phase::Flush {
-                        return false;
-                    }
-                }
-                Some(new) = self.reconfigured.recv() => self.node.reconfigured(new.labels, new.budget),
-                // Nobody waits for these any more: the sweep has been told that we are gone.
-                Some(_) = self.results.recv() => {}
-            }
+    /// What happens without a session, half a second or one event of it; says when there is no point in waiting for one.
+    async fn alone(&mut self) -> Option<Ended> {
+        if *self.phase.borrow() == Phase::Flush {
+            return Some(Ended::Shutdown);
         }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => self.tick(),
+            changed = self.phase.changed() => {
+                if changed.is_err() {
+                    return Some(Ended::Shutdown);
+                }
+            }
+            Some(new) = self.reconfigured.recv() => {
+                return self.node.reconfigured(new.labels, new.budget).then_some(Ended::Changed);
+            }
+            // Nobody waits for these any more: the sweep has been told that we are gone.
+            Some(_) = self.results.recv() => {}
+        }
+        None
     }
 
-    async fn session(&mut self, welcomed: &mut bool) -> Ended {
-        match self.try_session(welcomed).await {
+    async fn session(&mut self, welcomed: &mut Option<Instant>) -> Ended {
+        let establishing = establish(self.node.coordinator().to_owned(), self.node.hello());
+        let mut establishing = Box::pin(establishing);
+        let link = loop {
+            tokio::select! {
+                link = &mut establishing => break link,
+                alone = self.alone() => if let Some(ended) = alone { return ended },
+            }
+        };
+        let link = match link {
+            Ok(link) => link,
+            Err(ended) => return ended,
+        };
+        *welcomed = Some(Instant::now());
+        self.node.connected(&link.welcome);
+        match self.talk(link).await {
             Ok(never) => match never {},
             Err(ended) => ended,
         }
     }
 
-    async fn try_session(
-        &mut self,
-        welcomed: &mut bool,
-    ) -> Result<std::convert::Infallible, Ended> {
-        let url = self.node.coordinator().to_owned();
-        let connect = |source| Ended::Connect { url: url.clone(), source };
-        let channel = Endpoint::from_shared(url.clone())
-            .map_err(connect)?
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await
-            .map_err(connect)?;
-        let mut client = AgentsClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE);
-        let (out, outbound) = mpsc::channel(64);
-        let hello = self.node.hello();
-        send(&out, ToCoordinator::Hello(hello)).await?;
-        let stream = client.session(ReceiverStream::new(outbound));
-        let response = tokio::time::timeout(WELCOME, stream).await.map_err(|_| Ended::Silent)?;
-        let mut inbound = response.map_err(|status| refusal(&status))?.into_inner();
-        let first = tokio::time::timeout(WELCOME, inbound.message());
-        let first = first.await.map_err(|_| Ended::Silent)?;
-        match first.map_err(|status| refusal(&status))?.and_then(|message| message.message) {
-            Some(FromCoordinator::Welcome(welcome)) => self.welcome(&welcome)?,
-            _ => return Err(Ended::Stream("its first message was no welcome".to_owned())),
-        }
-        *welcomed = true;
-        self.talk(out, &mut inbound).await
-    }
-
-    fn welcome(&mut self, welcome: &v1::Welcome) -> Result<(), Ended> {
-        let theirs = (welcome.protocol.as_ref(), welcome.software_version.as_str());
-        protocol::fit((Some(&protocol::OURS), crate::VERSION), theirs)
-            .map_err(|e| Ended::Refused(e.to_string()))?;
-        self.node.connected(welcome);
-        Ok(())
-    }
-
-    async fn talk(
-        &mut self,
-        out: mpsc::Sender<v1::AgentMessage>,
-        inbound: &mut Streaming<v1::CoordinatorMessage>,
-    ) -> Result<std::convert::Infallible, Ended> {
-        let mut flight = Flight::default();
+    async fn talk(&mut self, link: Link) -> Result<std::convert::Infallible, Ended> {
+        let Link { out, mut inbound, .. } = link;
+        let (mut flight, mut answers, mut said) =
+            (Flight::default(), Answers::default(), Said::default());
+        let mut job: Option<Job> = None;
         let mut beat = tokio::time::interval(HEARTBEAT);
-        let mut tick = tokio::time::interval(Duration::from_millis(500));
-        let run = *self.phase.borrow_and_update();
-        let mut last_words = match run {
-            Phase::Run(_) => None,
-            Phase::Flush => Some(Instant::now() + LAST_WORDS),
-        };
+        let mut tick = tokio::time::interval(TICK);
+        let mut last_words = None;
         loop {
-            self.pump(&out, &mut flight).await?;
-            if last_words.is_some() && flight.is_empty() && self.recorded.is_empty() {
+            if last_words.is_none() && *self.phase.borrow_and_update() == Phase::Flush {
+                last_words = Some(Instant::now() + LAST_WORDS);
+                flight.is_dry = false;
+                self.node.cancel_orders();
+            }
+            if job.is_none() {
+                job = self.next_job(&flight, &mut answers);
+            }
+            let idle = job.is_none() && flight.is_empty();
+            if last_words.is_some() && idle && self.recorded.is_empty() {
                 return Err(Ended::Shutdown);
             }
-            let news = self.recorded.news.notified();
             tokio::select! {
-                () = news => {}
+                () = self.recorded.news.notified() => flight.is_dry = false,
+                done = finished(&mut job) => {
+                    job = None;
+                    // A panic in there has been reported by the panic hook; the batches are sent again.
+                    if let Some(done) = done {
+                        conclude(done, &out, &mut flight, &mut answers, &mut said)?;
+                    }
+                }
                 message = inbound.message() => match message {
-                    Ok(Some(message)) => self.take(message, &mut flight).await,
+                    Ok(Some(message)) => self.take(message, &mut flight, &mut answers),
                     Ok(None) => return Err(Ended::Stream("it was closed".to_owned())),
                     Err(status) => return Err(refusal(&status)),
                 },
-                _ = beat.tick() => send(&out, ToCoordinator::Heartbeat(self.node.heartbeat(&self.recorded))).await?,
+                _ = beat.tick() => send(&out, ToCoordinator::Heartbeat(self.node.heartbeat(&self.recorded)))?,
                 _ = tick.tick() => {
                     self.tick();
-                    flight.forget_if_stale();
+                    flight.send_again_if_stale();
                 }
-                Some(result) = self.results.recv() => send(&out, ToCoordinator::SweepResult(result)).await?,
-                Some(new) = self.reconfigured.recv() => self.node.reconfigured(new.labels, new.budget),
+                Some(result) = self.results.recv() => send(&out, ToCoordinator::SweepResult(result))?,
+                Some(new) = self.reconfigured.recv() => {
+                    if self.node.reconfigured(new.labels, new.budget) {
+                        return Err(Ended::Changed);
+                    }
+                }
                 changed = self.phase.changed() => {
-                    let now = *self.phase.borrow();
-                    match now {
-                        Phase::Run(_) if now != run && changed.is_ok() => return Err(Ended::Changed),
-                        Phase::Run(_) => {}
-                        Phase::Flush => last_words = Some(Instant::now() + LAST_WORDS),
+                    if changed.is_err() {
+                        return Err(Ended::Shutdown);
                     }
                 }
                 () = until(last_words) => return Err(Ended::Shutdown),
@@ -250,126 +291,147 @@ impl Uplink {
         }
     }
 
-    async fn take(&mut self, message: v1::CoordinatorMessage, flight: &mut Flight) {
+    fn take(
+        &mut self,
+        message: v1::CoordinatorMessage,
+        flight: &mut Flight,
+        answers: &mut Answers,
+    ) {
         match message.message {
             Some(FromCoordinator::Plan(plan)) => self.node.plan(&plan),
             Some(FromCoordinator::LeaseRenewal(renewal)) => self.node.renew(renewal.epoch),
             Some(FromCoordinator::SweepOrder(order)) => self.node.order(&order),
             Some(FromCoordinator::SweepCancel(cancel)) => self.node.cancel(&cancel),
-            Some(FromCoordinator::Acknowledgement(ack)) => self.acknowledged(ack, flight).await,
+            Some(FromCoordinator::Acknowledgement(ack)) => acknowledged(ack, flight, answers),
             // A newer coordinator says what we do not know yet, and must not need us to.
             Some(FromCoordinator::Welcome(_)) | None => {}
         }
     }
 
-    async fn acknowledged(&self, ack: v1::Acknowledgement, flight: &mut Flight) {
-        let key = |key: &v1::BatchKey| Key {
-            instance: key.instance,
-            first_sequence: key.first_sequence,
-            windows: key.windows,
-        };
-        let stored: Vec<Key> = ack.stored.iter().map(key).collect();
-        let refused: Vec<(Key, String)> = ack
-            .refused
-            .into_iter()
-            .filter_map(|refused| Some((refused.key.as_ref().map(key)?, refused.reason)))
-            .collect();
-        for key in stored.iter().chain(refused.iter().map(|(key, _)| key)) {
-            flight.landed(key);
-        }
+    /// What is to be done on the spool next: note what was acknowledged, or read what is pending as far as may be under way at once.
+    fn next_job(&self, flight: &Flight, answers: &mut Answers) -> Option<Job> {
         let recorded = Arc::clone(&self.recorded);
-        // The disk may stand still; the session must not.
-        let forget = tokio::task::spawn_blocking(move || {
-            let mut spool = recorded.spool();
-            spool.acknowledge(&stored);
-            for (key, reason) in refused {
-                if spool.refuse(key) {
-                    let windows = key.windows;
-                    tracing::error!("the coordinator refuses {windows} windows: {reason}");
-                }
-            }
-        });
-        // A panic in there has been reported by the panic hook; the batches are sent again.
-        let _ = forget.await;
+        if !answers.is_empty() {
+            let Answers { stored, refused } = std::mem::take(answers);
+            return Some(tokio::task::spawn_blocking(move || {
+                let mut spool = recorded.spool();
+                spool.acknowledge(&stored);
+                let pending = refused.into_iter().filter(|(key, _)| spool.refuse(*key));
+                Done::Forgot(pending.collect())
+            }));
+        }
+        let (after, room, generation) = (flight.cursor, flight.room(), flight.generation);
+        (!flight.is_dry && room > 0).then(|| {
+            tokio::task::spawn_blocking(move || {
+                Done::Read(generation, recorded.spool().pending(after, room))
+            })
+        })
     }
+}
 
-    /// Sends what is pending, as far as may be under way at once.
-    async fn pump(
-        &self,
-        out: &mpsc::Sender<v1::AgentMessage>,
-        flight: &mut Flight,
-    ) -> Result<(), Ended> {
-        while flight.has_room() {
-            let (recorded, after) = (Arc::clone(&self.recorded), flight.cursor);
-            let room = MOST_BYTES - flight.bytes;
-            let read = tokio::task::spawn_blocking(move || recorded.spool().pending(after, room));
-            let batches = match read.await {
-                Ok(Ok(batches)) => batches,
-                Ok(Err(error)) => {
-                    tracing::error!("{error}: {}", error.source);
-                    return Ok(());
+/// Connects, says hello, and reads the welcome.
+async fn establish(url: String, hello: v1::Hello) -> Result<Link, Ended> {
+    let connect = |source| Ended::Connect { url: url.clone(), source };
+    let channel = Endpoint::from_shared(url.clone())
+        .map_err(connect)?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+        .map_err(connect)?;
+    let mut client = AgentsClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let (out, outbound) = mpsc::channel(OUTBOUND);
+    send(&out, ToCoordinator::Hello(hello))?;
+    let stream = client.session(ReceiverStream::new(outbound));
+    let response = tokio::time::timeout(WELCOME, stream).await.map_err(|_| Ended::Silent)?;
+    let mut inbound = response.map_err(|status| refusal(&status))?.into_inner();
+    let first = tokio::time::timeout(WELCOME, inbound.message());
+    let first = first.await.map_err(|_| Ended::Silent)?;
+    let first = first.map_err(|status| refusal(&status))?.and_then(|message| message.message);
+    let Some(FromCoordinator::Welcome(welcome)) = first else {
+        return Err(Ended::Stream("its first message was no welcome".to_owned()));
+    };
+    let theirs = (welcome.protocol.as_ref(), welcome.software_version.as_str());
+    protocol::fit((Some(&protocol::OURS), crate::VERSION), theirs)
+        .map_err(|e| Ended::Refused(printable(&e.to_string())))?;
+    Ok(Link { out, inbound, welcome })
+}
+
+fn acknowledged(ack: v1::Acknowledgement, flight: &mut Flight, answers: &mut Answers) {
+    let key = |key: &v1::BatchKey| Key {
+        instance: key.instance,
+        first_sequence: key.first_sequence,
+        windows: key.windows,
+    };
+    for stored in ack.stored.iter().map(key) {
+        if answers.has_room() {
+            flight.landed(&stored);
+            answers.stored.push(stored);
+        }
+    }
+    for refused in ack.refused {
+        let Some(key) = refused.key.as_ref().map(key).filter(|_| answers.has_room()) else {
+            continue;
+        };
+        flight.landed(&key);
+        answers.refused.push((key, printable(&refused.reason)));
+    }
+}
+
+/// Applies what was done on the spool.
+fn conclude(
+    done: Done,
+    out: &mpsc::Sender<v1::AgentMessage>,
+    flight: &mut Flight,
+    answers: &mut Answers,
+    said: &mut Said,
+) -> Result<(), Ended> {
+    match done {
+        Done::Forgot(refused) => {
+            for (key, reason) in refused {
+                let windows = key.windows;
+                if said.is_news(&reason) {
+                    tracing::error!("the coordinator refuses {windows} windows: {reason}");
+                } else {
+                    tracing::debug!("the coordinator refuses {windows} windows: {reason}");
                 }
-                Err(_) => return Ok(()),
-            };
-            if batches.is_empty() {
-                return Ok(());
             }
+        }
+        Done::Read(generation, _) if generation != flight.generation => {}
+        Done::Read(_, Err(error)) => {
+            // The next that is recorded, or the next session, tries again.
+            flight.is_dry = true;
+            tracing::error!("{error}: {}", error.source);
+        }
+        Done::Read(_, Ok(batches)) => {
+            flight.is_dry = batches.is_empty();
             for pending in batches {
-                let message = prost::Message::decode(pending.payload.as_slice());
-                let Ok(batch) = message else {
+                let Ok(batch) = prost::Message::decode(pending.payload.as_slice()) else {
                     // Its checksum is right, so we wrote it: a later version's, perhaps.
-                    tracing::error!("a recorded batch does not decode and is refused here");
-                    self.recorded.spool().refuse(pending.key);
                     flight.cursor = Some(pending.cursor);
+                    answers.refused.push((pending.key, "it does not decode here".to_owned()));
                     continue;
                 };
                 flight.departs(pending.key, pending.payload.len(), pending.cursor);
-                send(out, ToCoordinator::Batch(batch)).await?;
-                if !flight.has_room() {
+                send(out, ToCoordinator::Batch(batch))?;
+                if flight.room() == 0 {
                     break;
                 }
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
-/// What is sent and not acknowledged.
-#[derive(Default)]
-struct Flight {
-    cursor: Option<Cursor>,
-    batches: BTreeMap<(u64, u64), usize>,
-    bytes: usize,
-    progress: Option<Instant>,
-}
-
-impl Flight {
-    fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
-    fn has_room(&self) -> bool {
-        self.batches.len() < MOST_BATCHES && self.bytes < MOST_BYTES
-    }
-
-    fn departs(&mut self, key: Key, bytes: usize, cursor: Cursor) {
-        self.cursor = Some(cursor);
-        self.bytes += bytes;
-        self.batches.insert((key.instance, key.first_sequence), bytes);
-        self.progress.get_or_insert_with(Instant::now);
-    }
-
-    fn landed(&mut self, key: &Key) {
-        if let Some(bytes) = self.batches.remove(&(key.instance, key.first_sequence)) {
-            self.bytes -= bytes;
-        }
-        self.progress = (!self.batches.is_empty()).then(Instant::now);
-    }
-
-    fn forget_if_stale(&mut self) {
-        if self.progress.is_some_and(|at| at.elapsed() > SEND_AGAIN) {
-            *self = Self::default();
-        }
+/// What the job brought, `None` when it panicked; waits for ever where there is none.
+async fn finished(job: &mut Option<Job>) -> Option<Done> {
+    match job {
+        Some(job) => job.await.ok(),
+        None => std::future::pending().await,
     }
 }
 
@@ -380,10 +442,12 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-async fn send(out: &mpsc::Sender<v1::AgentMessage>, message: ToCoordinator) -> Result<(), Ended> {
+fn send(out: &mpsc::Sender<v1::AgentMessage>, message: ToCoordinator) -> Result<(), Ended> {
     let message = v1::AgentMessage { message: Some(message) };
-    let closed = |_| Ended::Stream("it was closed".to_owned());
-    out.send(message).await.map_err(closed)
+    out.try_send(message).map_err(|error| match error {
+        TrySendError::Full(_) => Ended::Stuck,
+        TrySendError::Closed(_) => Ended::Stream("it was closed".to_owned()),
+    })
 }
 
 fn refusal(status: &tonic::Status) -> Ended {
@@ -391,7 +455,7 @@ fn refusal(status: &tonic::Status) -> Ended {
     let text = if status.message().is_empty() {
         status.code().description().to_owned()
     } else {
-        status.message().to_owned()
+        printable(status.message())
     };
     match status.code() {
         Code::FailedPrecondition

@@ -11,7 +11,7 @@ use railgauge_core::stamp::{
 use railgauge_core::time::Monotonic;
 use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::clock;
-use railgauge_fabric::socket::{ErrorQueue, Readiness, ReceiveBatch, UdpOptions};
+use railgauge_fabric::socket::{BURST, ErrorQueue, Readiness, ReceiveBatch, UdpOptions};
 
 use super::LaneSetup;
 use super::windows::{LaneWindows, RawWindow};
@@ -62,8 +62,8 @@ pub struct Lane {
     template: RequestTemplate,
     flow: Flow,
     windows: LaneWindows,
-    /// The socket had nothing at this time; `None` while it may have.
-    dry_at: Option<Monotonic>,
+    /// The last wait that found something at the socket.
+    found_by: u64,
 }
 
 impl Lane {
@@ -116,7 +116,7 @@ impl Lane {
             template,
             flow,
             windows,
-            dry_at: None,
+            found_by: 0,
         })
     }
 
@@ -128,15 +128,16 @@ impl Lane {
     pub fn step(
         &mut self,
         now: Monotonic,
+        (wait, waited_at): (u64, Option<Monotonic>),
         watch: &mut ThreadWatch,
         errors: &mut ErrorQueue,
         wall_offset: i64,
         deliver: impl FnMut(RawWindow),
     ) {
-        if let Some(at) = self.dry_at.take() {
+        if let Some(at) = waited_at.filter(|_| self.found_by != wait) {
             self.session.read_dry(at);
         }
-        self.wake = self.send_due(now, watch, errors);
+        self.wake = self.send_due(now, watch, errors, wall_offset);
         let Self { session, windows, .. } = self;
         let mut settle = |outcome: Outcome| windows.outcome(outcome, wall_offset);
         while session.settle(now, &mut settle) {}
@@ -144,7 +145,7 @@ impl Lane {
         let account = session.account();
         windows.note(account);
         if self.is_done {
-            windows.in_flight(account.in_flight);
+            windows.in_flight(account.in_flight, now, wall_offset);
         }
         let settled_before = if self.is_done { None } else { session.settled_before() };
         windows.close(settled_before, wall_offset, self.epoch, deliver);
@@ -155,6 +156,7 @@ impl Lane {
         mut now: Monotonic,
         watch: &mut ThreadWatch,
         errors: &mut ErrorQueue,
+        wall_offset: i64,
     ) -> Monotonic {
         for _ in 0..MOST_SENT {
             let late_before = self.session.account().late_starts;
@@ -163,7 +165,7 @@ impl Lane {
                 watch.late_start();
             }
             match wake {
-                Wake::Send(probe) => self.hand_over(probe, now, errors),
+                Wake::Send(probe) => self.hand_over(probe, now, errors, wall_offset),
                 Wake::Wait(until) => return until,
                 Wake::Done => {
                     self.is_done = true;
@@ -175,8 +177,14 @@ impl Lane {
         now
     }
 
-    fn hand_over(&mut self, probe: Probe, now: Monotonic, errors: &mut ErrorQueue) {
-        let Self { session, template, flow, .. } = self;
+    fn hand_over(
+        &mut self,
+        probe: Probe,
+        now: Monotonic,
+        errors: &mut ErrorQueue,
+        wall_offset: i64,
+    ) {
+        let Self { session, template, flow, windows, .. } = self;
         let stamped = flow.is_stamped();
         let packet = flow.next_packet(probe.number);
         #[expect(clippy::cast_possible_truncation, reason = "numbers wrap (RFC 8762 section 4.2)")]
@@ -184,7 +192,12 @@ impl Lane {
         let t1 = clock::wall();
         template.write(sequence, t1, packet);
         flow.transmit();
+        let before = session.account().sent;
         session.sent(probe, now, t1, TimestampFormat::Ntp.encode(t1));
+        // Neither warm-up nor follow-up.
+        if session.account().sent > before {
+            windows.sent(probe.slot, wall_offset);
+        }
         if !stamped {
             session.transmitted(probe.number, t1, StampSource::User);
         }
@@ -196,14 +209,10 @@ impl Lane {
         }
     }
 
-    /// A wait that began at `at` looked at the socket too; where it finds something, [`take`](Self::take) is called next.
-    pub const fn was_waited_for(&mut self, at: Monotonic, dry_unless_reported: bool) {
-        self.dry_at = if dry_unless_reported { Some(at) } else { None };
-    }
-
-    /// Takes what the socket has to offer.
+    /// Takes what the socket has to offer, as this wait has found.
     pub fn take(
         &mut self,
+        wait: u64,
         readiness: Readiness,
         receive: &mut ReceiveBatch,
         errors: &mut ErrorQueue,
@@ -214,7 +223,7 @@ impl Lane {
             flow.drain_errors(errors, |event| report(session, &mut mtu, &event));
         }
         if readiness.readable {
-            self.dry_at = None;
+            self.found_by = wait;
             flow.receive(receive, errors, |event| match event {
                 FlowEvent::Packet { bytes, stamp, read_at } => match template.parse_reply(bytes) {
                     Ok(reply) => {
@@ -258,6 +267,15 @@ impl Lane {
     pub fn clock_stepped(&mut self) {
         self.windows.clock_stepped();
     }
+}
+
+/// Octets that a lane takes, about: unfinished probes of three time-outs, each with an outcome in a window, packets, tables.
+pub fn memory_of(setup: &LaneSetup) -> usize {
+    const PROBE: u128 = 300;
+    const FIXED: usize = 24 << 10;
+    let probes = 4 * setup.timeout.as_nanos() / setup.interval.as_nanos().max(1) + 64;
+    let probes = usize::try_from(probes.saturating_mul(PROBE)).unwrap_or(usize::MAX);
+    probes.saturating_add(BURST * setup.size).saturating_add(FIXED)
 }
 
 /// The next multiple of the interval plus phase, by the wall clock.

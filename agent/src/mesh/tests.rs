@@ -47,6 +47,31 @@ fn responder() -> Responder {
     .unwrap()
 }
 
+/// A path whose probes have a minute to be answered, and are not: given up in the end, all of them are in the windows of their slots.
+#[test]
+fn what_is_given_up_is_in_the_windows_of_its_slots() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (windows, received) = sync_channel(1024);
+    let mesh = Mesh::start(None, Duration::from_millis(50), windows).unwrap();
+    let mut lane = setup("b", silent.local_addr().unwrap(), 5);
+    lane.timeout = Duration::from_secs(60);
+    mesh.plan(1, vec![lane]);
+    // Its queue holds what is sent: 3 of the warm-up, and 40 that count.
+    let mut octets = [0; 128];
+    for _ in 0..43 {
+        silent.recv(&mut octets).unwrap();
+    }
+    mesh.drain();
+    let all: Vec<RawWindow> = received.try_iter().collect();
+    assert!(all.len() >= 4, "{} windows", all.len());
+    for window in &all {
+        let a = window.account;
+        assert!(a.in_flight == a.sent && a.sent + a.skipped == a.scheduled, "{a:?}");
+        assert!((1..=10).contains(&a.scheduled), "{a:?}");
+    }
+    assert!(all.iter().map(|w| w.account.in_flight).sum::<u64>() >= 40);
+}
+
 /// Two paths, one of which is never answered, over a change of plan and to the end: every slot is in one window, and each
 /// window's account holds.
 #[test]

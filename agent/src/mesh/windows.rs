@@ -37,6 +37,8 @@ struct Open {
     index: u64,
     account: WindowAccount,
     outcomes: Vec<Outcome>,
+    /// Probes sent and not yet handed over.
+    unsettled: u64,
     clock_stepped: bool,
 }
 
@@ -80,9 +82,15 @@ impl LaneWindows {
         if self.open.get(at).is_none_or(|open| open.index != index) {
             let account = WindowAccount::default();
             let outcomes = Vec::with_capacity(self.expected);
-            self.open.insert(at, Open { index, account, outcomes, clock_stepped: false });
+            let open = Open { index, account, outcomes, unsettled: 0, clock_stepped: false };
+            self.open.insert(at, open);
         }
         &mut self.open[at]
+    }
+
+    /// A probe that counts was sent for this slot.
+    pub fn sent(&mut self, slot: Monotonic, wall_offset: i64) {
+        self.at(slot, wall_offset).unsettled += 1;
     }
 
     pub fn outcome(&mut self, outcome: Outcome, wall_offset: i64) {
@@ -91,6 +99,8 @@ impl LaneWindows {
             Outcome::Lost { slot, .. } => (slot, false),
         };
         let open = self.at(slot, wall_offset);
+        // After a step of the clock it was counted in another window.
+        open.unsettled = open.unsettled.saturating_sub(1);
         open.account.scheduled += 1;
         open.account.sent += 1;
         open.account.received += u64::from(answered);
@@ -99,11 +109,14 @@ impl LaneWindows {
     }
 
     pub fn unsent(&mut self, slot: Monotonic, why: Unsent, wall_offset: i64) {
-        let account = &mut self.at(slot, wall_offset).account;
-        account.scheduled += 1;
+        let open = self.at(slot, wall_offset);
+        open.account.scheduled += 1;
         match why {
-            Unsent::Skipped => account.skipped += 1,
-            Unsent::Refused => account.send_errors += 1,
+            Unsent::Skipped => open.account.skipped += 1,
+            Unsent::Refused => {
+                open.account.send_errors += 1;
+                open.unsettled = open.unsettled.saturating_sub(1);
+            }
         }
     }
 
@@ -123,12 +136,25 @@ impl LaneWindows {
         }
     }
 
-    /// The lane has ended with so many probes without a verdict: they are the last window's.
-    pub fn in_flight(&mut self, count: u64) {
-        if let Some(open) = self.open.back_mut() {
+    /// The lane has ended at `now` with so many probes without a verdict: they go to the windows of their slots, or, where a step of
+    /// the clock has moved those, to the last.
+    pub fn in_flight(&mut self, mut count: u64, now: Monotonic, wall_offset: i64) {
+        fn give(open: &mut Open, count: u64) {
             open.account.scheduled += count;
             open.account.sent += count;
             open.account.in_flight += count;
+        }
+        for open in self.open.iter_mut().rev() {
+            let of_this = open.unsettled.min(count);
+            give(open, of_this);
+            open.unsettled -= of_this;
+            count -= of_this;
+        }
+        if count > 0 {
+            if self.open.is_empty() {
+                self.at(now, wall_offset);
+            }
+            self.open.back_mut().into_iter().for_each(|open| give(open, count));
         }
     }
 
@@ -148,7 +174,7 @@ impl LaneWindows {
         while let Some(open) = self.open.front()
             && first_unsettled.is_none_or(|first| open.index < first)
         {
-            let Some(Open { index, account, outcomes, clock_stepped }) = self.open.pop_front()
+            let Some(Open { index, account, outcomes, clock_stepped, .. }) = self.open.pop_front()
             else {
                 return;
             };

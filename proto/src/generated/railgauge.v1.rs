@@ -398,6 +398,9 @@ pub struct SpoolState {
     /// Octets of damaged spool skipped at opening, since the state directory was made. Normally 0.
     #[prost(uint64, tag = "5")]
     pub octets_damaged: u64,
+    /// Recorded windows that a coordinator refused for good, since the state directory was made. Normally 0.
+    #[prost(uint64, tag = "6")]
+    pub windows_refused: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Plan {
