@@ -1,0 +1,1 @@
+//! A store with windows, and what is said of it.
