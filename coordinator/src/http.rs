@@ -165,17 +165,20 @@ async fn sweeps(State(pages): State<Pages>) -> Response {
 /// `ID` is the report, `ID.json` the document.
 async fn sweep(State(pages): State<Pages>, Path(name): Path<String>) -> Response {
     let (id, is_json) = name.strip_suffix(".json").map_or((name.as_str(), false), |id| (id, true));
-    let found = match pages.sweeps.get(id) {
+    let found = match pages.sweeps.get(id).await {
         Ok(found) => found,
-        Err(status) => return text(StatusCode::NOT_FOUND, format!("{}\n", status.message())),
+        Err(status) => {
+            let code = match status.code() {
+                tonic::Code::NotFound => StatusCode::NOT_FOUND,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            return text(code, format!("{}\n", status.message()));
+        }
     };
     if found.running {
         let (done, all) = (found.done, found.measurements);
         let body = format!("it runs: {done} of {all} measurements are done\n");
         return text(StatusCode::ACCEPTED, body);
-    }
-    if found.json.is_empty() {
-        return text(StatusCode::NOT_FOUND, "it has no document: it was a dry run, or failed\n");
     }
     if is_json {
         return json(found.json.into());

@@ -177,7 +177,7 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         fleet: Arc::clone(&fleet),
         judging: judging.clone(),
         sweeps: sweeps.clone(),
-        shown: Arc::default(),
+        shown: http::Shown::default(),
     };
     let servers = vec![
         serve_grpc(grpc_listener, agents, operator, stop.clone()).await?,

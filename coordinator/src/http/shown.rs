@@ -65,8 +65,9 @@ impl Shown {
             let fresh = kept.until.is_none_or(|until| until <= began);
             if fresh {
                 *kept = Kept::default();
+                let Ok(all) = Selector::parse("") else { return Body::new() };
                 let (fleet, judging) = (&pages.fleet, &pages.judging);
-                kept.paths = documents::paths_now(fleet, judging, judging::JUDGED, &Selector::all());
+                kept.paths = documents::paths_now(fleet, judging, judging::JUDGED, &all);
                 kept.findings = documents::findings_now(judging);
             }
             let body = make(&mut kept);
