@@ -146,7 +146,9 @@ impl Judging {
                     open: followed(&before, &judgement, now),
                     nodes: judgement.nodes,
                     error: (more > 0).then(|| {
-                        format!("{more} more findings are not listed: the worst {MOST_FINDINGS} are")
+                        format!(
+                            "{more} more findings are not listed: the worst {MOST_FINDINGS} are"
+                        )
                     }),
                 }
             }
@@ -181,6 +183,7 @@ struct Work {
     facts: Vec<PathFacts>,
     /// Of as many of the first paths as are kept.
     series: Vec<Series>,
+    most_series: usize,
     settings: Settings,
     error: Option<String>,
 }
@@ -195,6 +198,7 @@ impl Work {
             present,
             facts: Vec::new(),
             series: Vec::new(),
+            most_series: KEPT_SERIES,
             settings: Settings::default(),
             error: None,
         }
@@ -224,7 +228,7 @@ impl Work {
         for measured in of_agent(&self.reader, agent, now, JUDGED, wanted)? {
             let input = measured.input();
             self.facts.push(PathFacts::of(&input, &self.settings));
-            if self.series.len() < KEPT_SERIES
+            if self.series.len() < self.most_series
                 && let Ok(series) = input.series
             {
                 self.series.push(series);

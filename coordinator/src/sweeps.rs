@@ -24,8 +24,8 @@ use tonic::Status;
 use crate::clock;
 use crate::fleet::Fleet;
 pub use document::series;
-use kept::{Document, Kept};
 pub use kept::KeptError;
+use kept::{Document, Kept};
 
 /// Finished sweeps that can still be asked for.
 const KEPT: usize = 64;

@@ -55,16 +55,24 @@ async fn the_page_and_its_documents_are_there_and_cannot_be_written() {
     assert_eq!(nodes[0].state, "connected");
 
     for method in ["POST", "PUT", "DELETE"] {
-        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let request = format!(
+            "{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        );
         let answer = ask(http, &request).await;
-        assert_eq!((answer.status, answer.head.contains("allow: get")), (405, true), "{}", answer.head);
+        assert_eq!(
+            (answer.status, answer.head.contains("allow: get")),
+            (405, true),
+            "{}",
+            answer.head
+        );
     }
     let head = ask(http, "HEAD /nodes.json HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     for nowhere in ["/nowhere", "/sweeps/s1", "/sweeps/s1.json", "/sweeps/..%2f..%2flock"] {
         assert_eq!(get(http, nowhere).await.status, 404, "{nowhere}");
     }
-    let long = format!("GET /?q={} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "x".repeat(100_000));
+    let long =
+        format!("GET /?q={} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "x".repeat(100_000));
     assert!(ask(http, &long).await.status >= 400);
     assert_eq!(ask(http, "no HTTP at all\r\n\r\n").await.status, 400);
     c.running.stop().await;
@@ -90,7 +98,8 @@ async fn sweeps_are_listed_and_shown() {
 async fn many_browsers_get_one_page() {
     let c = coordinator().await;
     let http = c.running.http;
-    let asking: Vec<_> = (0..8).map(|_| tokio::spawn(async move { get(http, "/").await.body })).collect();
+    let asking: Vec<_> =
+        (0..8).map(|_| tokio::spawn(async move { get(http, "/").await.body })).collect();
     let mut pages = Vec::new();
     for page in asking {
         pages.push(page.await.unwrap());
@@ -104,9 +113,11 @@ async fn many_browsers_get_one_page() {
 async fn a_store_that_is_ill_is_said_on_the_page() {
     let c = coordinator().await;
     let http = c.running.http;
-    let mut a = Agent::joined(c.running.grpc, "a", 1).await;
-    let mut batch = crate::session::tests::batch("a", 5);
-    batch.start_unix_ns = crate::clock::now().wall.as_unix_nanos() - 20_000_000_000;
+    let mut hello = crate::hello::tests::example("a", 1);
+    // A clock that is right, or its windows are not joined with others.
+    hello.sent_at_unix_ns = crate::clock::now().wall.as_unix_nanos();
+    let mut a = Agent::hello(c.running.grpc, hello).await;
+    let batch = crate::session::tests::batch("a", 5);
     a.say(railgauge_proto::v1::agent_message::Message::Batch(batch)).await;
     a.acknowledgement().await;
     assert!(get(http, "/paths.json").await.body.contains("\"windows\":1"));

@@ -17,6 +17,16 @@ use crate::config::{Config, Layer};
 use crate::hello::tests::example;
 use crate::server::{self, Running};
 
+/// A start of windows that is not too old to be stored, the same at every call.
+pub fn recent() -> u64 {
+    static START: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *START.get_or_init(|| {
+        let now = crate::clock::now().wall.as_unix_nanos();
+        // Windows begin at multiples of their length.
+        now - now % 10_000_000_000 - 20_000_000_000
+    })
+}
+
 /// A batch of one window with `replies` of 1,000 ns and up, from `agent`.
 pub fn batch(agent: &str, replies: u64) -> v1::WindowBatch {
     let at = |node: &str| v1::Endpoint { node: node.into(), port: "eth0".into(), rail: 0 };
@@ -33,7 +43,7 @@ pub fn batch(agent: &str, replies: u64) -> v1::WindowBatch {
         agent: agent.into(),
         instance: 1,
         first_sequence: 0,
-        start_unix_ns: 20_000_000_000,
+        start_unix_ns: recent(),
         length_ns: 10_000_000_000,
         plan_epoch: 1,
         paths: vec![v1::Path {
@@ -89,7 +99,7 @@ impl Agent {
         Self { to: Some(to), from: answer.into_inner() }
     }
 
-    async fn hello(address: SocketAddr, hello: v1::Hello) -> Self {
+    pub(crate) async fn hello(address: SocketAddr, hello: v1::Hello) -> Self {
         let agent = Self::open(address).await;
         agent.say(From::Hello(hello)).await;
         agent

@@ -89,7 +89,10 @@ impl Kept {
         match write_durably(&path, &json) {
             Ok(()) => Document::Disk(path),
             Err(error) => {
-                tracing::error!("the sweep {id} is kept in memory only: {}: {error}", path.display());
+                tracing::error!(
+                    "the sweep {id} is kept in memory only: {}: {error}",
+                    path.display()
+                );
                 Document::Memory(Arc::new(json))
             }
         }

@@ -217,7 +217,8 @@ async fn who_leaves_midway_is_away_and_the_others_go_on() {
 async fn who_never_answers_is_held_out_after_one_limit() {
     let (_, doc) = swept(&[FINE, FINE, FINE, Manner::Silent], asked("")).await;
     let of = |path: &&railgauge_report::doc::PathDoc| path.src_node == "n4";
-    let errors: Vec<&str> = doc.paths.iter().filter(of).map(|p| p.error.as_deref().unwrap()).collect();
+    let errors: Vec<&str> =
+        doc.paths.iter().filter(of).map(|p| p.error.as_deref().unwrap()).collect();
     assert_eq!(errors.len(), 3);
     assert_eq!(errors.iter().filter(|e| e.contains("no answer from n4")).count(), 1, "{errors:?}");
     assert!(doc.paths.iter().filter(|path| path.src_node != "n4").all(|path| path.error.is_none()));

@@ -215,7 +215,9 @@ impl<'a> Facts<'a> {
     pub(super) fn pooled(&self, part: Part, step: usize, paths: &[usize]) -> Option<Measured> {
         let some: Vec<usize> = match paths.len() {
             // A path is in it once, at the place that its number in the selection falls on.
-            n if n > MOST_POOLED => (0..MOST_POOLED).map(|at| paths[at * n / MOST_POOLED]).collect(),
+            n if n > MOST_POOLED => {
+                (0..MOST_POOLED).map(|at| paths[at * n / MOST_POOLED]).collect()
+            }
             _ => paths.to_vec(),
         };
         let key = (part, some);

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Accusation, Acquittal};
 use super::candidates::at_least_share;
 use super::excess::{self, Excess};
 use super::facts::{Class, Facts, Part, Placed};
 use super::next_test;
+use super::{Accusation, Acquittal};
 use crate::finding::{Component, ComponentKind, FindingKind, Severity};
 
 pub(super) fn accuse(facts: &Facts<'_>) -> Vec<Accusation> {

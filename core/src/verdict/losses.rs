@@ -5,10 +5,10 @@
 //! loses [`Settings::ratio`](super::Settings::ratio) times as much as the paths that do not touch it. Of several such the one
 //! whose interval lies highest comes first: the paths of its peers dilute its losses with good ones.
 
-use super::{Accusation, Acquittal};
 use super::candidates::{self, Candidate, Side};
 use super::facts::Facts;
 use super::silence::{component_word, explained};
+use super::{Accusation, Acquittal};
 use super::{network, next_test, wilson, words};
 use crate::finding::{Component, ComponentKind, Effect, FindingKind, Severity};
 

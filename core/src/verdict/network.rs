@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Accusation, Acquittal};
 use super::candidates::{self, Agreement, Candidate, Side};
 use super::excess::{self, Excess, Ranked};
 use super::facts::{Class, Facts, Part};
+use super::{Accusation, Acquittal};
 use super::{next_test, words};
 use crate::finding::{Component, ComponentKind, FindingKind, Severity};
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Accusation, Acquittal};
 use super::candidates::{self, Candidate, Side};
 use super::facts::Facts;
+use super::{Accusation, Acquittal};
 use super::{network, next_test, words};
 use crate::finding::{Component, ComponentKind, Effect, FindingKind, Severity};
 
@@ -35,8 +35,11 @@ pub(super) fn accuse(facts: &Facts<'_>) -> Vec<Accusation> {
     for (_, pair) in network::by_pair(facts, &left) {
         let worst = &facts.paths[pair[0]];
         let name = worst.input.path.to_string();
-        let near: BTreeSet<usize> =
-            [worst.src, worst.dst].into_iter().flat_map(|end| &facts.touching[end]).copied().collect();
+        let near: BTreeSet<usize> = [worst.src, worst.dst]
+            .into_iter()
+            .flat_map(|end| &facts.touching[end])
+            .copied()
+            .collect();
         let acquit = near.into_iter().filter(|&n| alive(n)).collect();
         let component = Component { kind: ComponentKind::Path, name };
         found.push(accusation(facts, component, None, pair, acquit));

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Accusation, Acquittal};
 use super::facts::{Facts, Part};
+use super::{Accusation, Acquittal};
 use super::{network, next_test, words};
 use crate::finding::{Component, ComponentKind, Effect, FindingKind, Severity};
 
@@ -136,9 +136,11 @@ impl Open {
 
     /// The node with most paths of those of which nothing but unknown paths are left.
     fn whole_node(&self, facts: &Facts<'_>) -> Option<usize> {
-        let whole = self.by_node.iter().enumerate().filter(|(node, open)| {
-            **open > 1 && **open == facts.touching[*node].len()
-        });
+        let whole = self
+            .by_node
+            .iter()
+            .enumerate()
+            .filter(|(node, open)| **open > 1 && **open == facts.touching[*node].len());
         whole.max_by_key(|(node, open)| (**open, std::cmp::Reverse(*node))).map(|(node, _)| node)
     }
 }

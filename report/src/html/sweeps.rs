@@ -58,7 +58,8 @@ mod tests {
             started_at: "2026-11-23T07:00:00Z".into(),
             verdict: verdict.map(str::to_owned),
         };
-        let page = sweeps_page(&[of("s1", None), of("s2", Some("failed")), of("\"><b>", Some("x"))]);
+        let page =
+            sweeps_page(&[of("s1", None), of("s2", Some("failed")), of("\"><b>", Some("x"))]);
         assert!(page.contains("href=\"/sweeps/s2\"") && !page.contains("/sweeps/s1"));
         assert!(page.contains("running") && !page.contains("<b>"));
         assert!(sweeps_page(&[]).contains("None yet"));
