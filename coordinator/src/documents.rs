@@ -172,7 +172,7 @@ impl<'c> Listing<'c> {
     }
 
     fn cut(&mut self, most: usize) {
-        self.worst.sort_by(|a, b| b.0.cmp(&a.0));
+        self.worst.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
         if self.worst.len() > most {
             self.worst.truncate(most);
             self.least = self.worst.last().map(|(rank, _)| *rank);

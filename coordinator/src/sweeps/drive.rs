@@ -90,7 +90,7 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
         away: BTreeSet::new(),
         rounds: 0,
     };
-    driver.to_the_end(&mut cancelled).await;
+    driver.run_out(&mut cancelled).await;
     let Driver { machine, asked, results, rounds, .. } = driver;
     let cancelled = *cancelled.borrow();
     let ended = Ended {
@@ -125,7 +125,7 @@ fn announcement(id: &str, a: &Announcement, asked: &Asked) -> v1::SweepAnnounced
 }
 
 impl Driver<'_> {
-    async fn to_the_end(&mut self, cancelled: &mut tokio::sync::watch::Receiver<bool>) {
+    async fn run_out(&mut self, cancelled: &mut tokio::sync::watch::Receiver<bool>) {
         let mut look = tokio::time::interval(LOOK);
         self.machine.start(clock::now().monotonic);
         let mut told_to_end = false;
