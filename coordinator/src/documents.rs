@@ -5,22 +5,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use railgauge_core::finding::Verdict;
-use railgauge_core::path::{NodeName, Path};
-use railgauge_core::path_window::PathWindow;
+use railgauge_core::path::{NodeName, Path, Transport};
+use railgauge_core::path_window::{Parameters, PathWindow, Split};
+use railgauge_core::quantile::Quantile;
 use railgauge_core::selector::Selector;
 use railgauge_core::time::Wall;
 use railgauge_proto::v1;
-use railgauge_report::doc::{Aggregate, Findings, NodeDoc, NodePort, OpenFinding, PathDoc, Paths};
+use railgauge_report::doc::{
+    Aggregate, Findings, Measures, NodeDoc, NodePort, OpenFinding, PathDoc, Paths,
+};
 use railgauge_report::gather::Gathered;
+use tokio::sync::Semaphore;
 use tonic::Status;
 
 use crate::clock;
 use crate::fleet::Fleet;
-use crate::judging::{Current, Judging, Measured, gather};
+use crate::judging::{Current, Judging, Measured, of_agent};
 use crate::registry::{Node, State};
 
 /// When nobody says: what is judged, too.
 const SINCE: Duration = crate::judging::JUDGED;
+
+/// Paths up to which all have their histograms: some 5 MiB.
+const WITH_HISTOGRAMS: usize = 512;
+/// Of more, the worst that have.
+const WORST_WITH_HISTOGRAMS: usize = 64;
+/// Paths listed at most, the worst: some 8 MiB.
+const LISTED: usize = 2_000;
+/// One such document is made at a time, as each takes memory and, of a large fleet, a core for a while.
+static ONE: Semaphore = Semaphore::const_new(1);
 
 /// A time as RFC 3339 in UTC, with milliseconds.
 pub fn rfc3339(at: Wall) -> String {
@@ -65,7 +78,10 @@ pub async fn paths(
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let since = if request.since_ns == 0 { SINCE } else { Duration::from_nanos(request.since_ns) };
     let (fleet, judging) = (Arc::clone(fleet), judging.clone());
+    // It is never closed.
+    let turn = ONE.acquire().await;
     let made = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let paths = paths_now(&fleet, &judging, since, &selector);
         serde_json::to_vec(&paths).unwrap_or_default()
     });
@@ -95,10 +111,18 @@ pub fn paths_now(fleet: &Fleet, judging: &Judging, since: Duration, selector: &S
             .collect(),
         ..Paths::default()
     };
-    match gather(judging.reader(), now, since, wanted) {
-        Ok(measured) => fill(&mut document, &measured, &current),
-        Err(error) => document.error = Some(error.to_string()),
+    let mut all = Listing::new(&current);
+    for node in &nodes {
+        let found = of_agent(judging.reader(), &node.hello.node, now, since, wanted);
+        match found {
+            Ok(measured) => document.by_node.extend(all.agent(&node.hello.node, &measured)),
+            Err(error) => {
+                document.error = Some(error.to_string());
+                break;
+            }
+        }
     }
+    all.fill(&mut document);
     document
 }
 
@@ -106,61 +130,142 @@ fn verdict_of(current: &Current, node: &NodeName) -> Verdict {
     current.nodes.get(node).copied().unwrap_or_default()
 }
 
-fn fill(document: &mut Paths, measured: &[Measured], current: &Current) {
-    for each in measured {
-        let measures = each.gathered.measures(each.timeout_ns, each.path.transport);
-        let verdict = current.paths.get(&each.path).copied().unwrap_or_default();
-        let mut path = PathDoc::new(&each.path, verdict, measures);
-        path.windows = Some(each.windows);
-        path.last_window_at = Some(rfc3339(Wall::from_unix_nanos(each.last_end_unix_ns)));
-        document.paths.push(path);
-    }
-    let mut by_node: BTreeMap<&NodeName, Vec<&Measured>> = BTreeMap::new();
-    let mut by_rail: BTreeMap<u16, Vec<&Measured>> = BTreeMap::new();
-    for each in measured {
-        by_node.entry(&each.path.src.node).or_default().push(each);
-        by_rail.entry(each.path.src.rail).or_default().push(each);
-    }
-    let nodes = by_node
-        .into_iter()
-        .map(|(name, paths)| aggregate(name.to_string(), verdict_of(current, name), &paths));
-    document.by_node = nodes.collect();
-    let rails = by_rail
-        .into_iter()
-        .map(|(rail, paths)| aggregate(format!("rail {rail}"), worst(current, &paths), &paths));
-    document.by_rail = rails.collect();
-    let all: Vec<&Measured> = measured.iter().collect();
-    document.fleet =
-        (!all.is_empty()).then(|| aggregate("fleet".to_owned(), current.verdict, &all));
+/// How bad a path is; the worst is the largest.
+type Rank = (Verdict, u64, u16);
+
+/// Paths on their way into a document: agent by agent, so that memory is that of the worst paths and one agent.
+struct Listing<'c> {
+    current: &'c Current,
+    /// Twice as many as are listed at most.
+    worst: Vec<(Rank, PathDoc)>,
+    /// Nothing below this is among the worst any more.
+    least: Option<Rank>,
+    rails: BTreeMap<u16, Sum>,
+    fleet: Sum,
 }
 
-fn worst(current: &Current, paths: &[&Measured]) -> Verdict {
-    let verdicts = paths.iter().filter_map(|each| current.paths.get(&each.path).copied());
-    verdicts.max().unwrap_or_default()
+impl<'c> Listing<'c> {
+    fn new(current: &'c Current) -> Self {
+        let (rails, fleet) = (BTreeMap::new(), Sum::default());
+        Self { current, worst: Vec::new(), least: None, rails, fleet }
+    }
+
+    /// Adds the paths from one agent; returns them as one.
+    fn agent(&mut self, name: &NodeName, measured: &[Measured]) -> Option<Aggregate> {
+        let mut sum = Sum::default();
+        for each in measured {
+            let verdict = self.current.paths.get(&each.path).copied().unwrap_or_default();
+            let merged = merged(&each.gathered);
+            sum.push(each, &merged, verdict);
+            self.rails.entry(each.path.src.rail).or_default().push(each, &merged, verdict);
+            self.fleet.push(each, &merged, verdict);
+            let rank = rank(each, verdict);
+            if self.least.is_none_or(|least| rank > least) {
+                self.worst.push((rank, path_doc(each, verdict)));
+                if self.worst.len() >= 2 * LISTED {
+                    self.cut(LISTED);
+                }
+            }
+        }
+        let verdict = verdict_of(self.current, name);
+        (!measured.is_empty()).then(|| sum.aggregate(name.to_string(), verdict))
+    }
+
+    fn cut(&mut self, most: usize) {
+        self.worst.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        if self.worst.len() > most {
+            self.worst.truncate(most);
+            self.least = self.worst.last().map(|(rank, _)| *rank);
+        }
+    }
+
+    fn fill(mut self, document: &mut Paths) {
+        let paths = self.fleet.paths;
+        if paths > WITH_HISTOGRAMS as u64 {
+            self.cut(LISTED);
+            for (_, path) in self.worst.iter_mut().skip(WORST_WITH_HISTOGRAMS) {
+                leave_histograms_out(&mut path.measures);
+            }
+            document.by_node.iter_mut().for_each(|node| leave_histograms_out(&mut node.measures));
+            let listed = self.worst.len();
+            let most = if paths > listed as u64 {
+                format!("of {paths} paths the worst {listed} are listed; ")
+            } else {
+                String::new()
+            };
+            document.error.get_or_insert_with(|| {
+                format!(
+                    "{most}of more than {WITH_HISTOGRAMS} paths only the worst {WORST_WITH_HISTOGRAMS}, the rails and the fleet \
+                     have histograms: ask for some nodes to have all"
+                )
+            });
+        }
+        document.paths = self.worst.into_iter().map(|(_, path)| path).collect();
+        document.paths.sort_by(|a, b| (&a.src, &a.dst, a.flow).cmp(&(&b.src, &b.dst, b.flow)));
+        let rails = self.rails.into_iter().map(|(rail, sum)| {
+            let worst = sum.worst;
+            sum.aggregate(format!("rail {rail}"), worst)
+        });
+        document.by_rail = rails.collect();
+        document.fleet =
+            (paths > 0).then(|| self.fleet.aggregate("fleet".to_owned(), self.current.verdict));
+    }
 }
 
-/// The same windows, merged exactly. The paths' blocks are not in step, so that each path is one block.
-fn aggregate(name: String, verdict: Verdict, paths: &[&Measured]) -> Aggregate {
-    let mut all = Gathered::default();
-    let (mut timeout_ns, mut transport) = (0, None);
-    for each in paths {
-        all.push(&merged(&each.gathered));
-        timeout_ns = timeout_ns.max(each.timeout_ns);
-        transport = transport.or(Some(each.path.transport));
+fn path_doc(measured: &Measured, verdict: Verdict) -> PathDoc {
+    let Measured { path, timeout_ns, gathered, .. } = measured;
+    let mut doc = PathDoc::new(path, verdict, gathered.measures(*timeout_ns, path.transport));
+    doc.windows = Some(measured.windows);
+    doc.last_window_at = Some(rfc3339(Wall::from_unix_nanos(measured.last_end_unix_ns)));
+    doc
+}
+
+fn rank(measured: &Measured, verdict: Verdict) -> Rank {
+    let gathered = &measured.gathered;
+    let main = gathered.main_split().map_or(&gathered.app_rtt, |(_, parts)| &parts.network_rtt);
+    let counts = main.total().counts();
+    // A bucket's number rises with what is in it.
+    let p99 = counts.index_at_rank(Quantile::P99.rank(counts.total()));
+    (verdict, gathered.account.lost, p99.unwrap_or(0))
+}
+
+/// A document has them empty where they were left out; its error says so.
+pub fn leave_histograms_out(measures: &mut Measures) {
+    let Measures { network_rtt, app_rtt, prober_delay, responder_delay, .. } = measures;
+    for series in [network_rtt, app_rtt, prober_delay, responder_delay].into_iter().flatten() {
+        series.hdr_v2 = String::new();
     }
-    let transport = transport.unwrap_or(railgauge_core::path::Transport::Udp);
-    Aggregate {
-        name,
-        paths: paths.len() as u64,
-        verdict,
-        measures: all.measures(timeout_ns, transport),
+}
+
+/// Windows of many paths, merged exactly. The paths' blocks are not in step, so that each path is one block.
+#[derive(Debug, Default)]
+struct Sum {
+    all: Gathered,
+    timeout_ns: u64,
+    transport: Option<Transport>,
+    paths: u64,
+    worst: Verdict,
+}
+
+impl Sum {
+    fn push(&mut self, path: &Measured, merged: &PathWindow, verdict: Verdict) {
+        self.all.push(merged);
+        self.timeout_ns = self.timeout_ns.max(path.timeout_ns);
+        self.transport.get_or_insert(path.path.transport);
+        self.worst = if self.paths == 0 { verdict } else { self.worst.max(verdict) };
+        self.paths += 1;
+    }
+
+    fn aggregate(self, name: String, verdict: Verdict) -> Aggregate {
+        let transport = self.transport.unwrap_or(Transport::Udp);
+        let measures = self.all.measures(self.timeout_ns, transport);
+        Aggregate { name, paths: self.paths, verdict, measures }
     }
 }
 
 fn merged(gathered: &Gathered) -> PathWindow {
-    let parameters =
-        railgauge_core::path_window::Parameters { interval_ns: 0, timeout_ns: 0, size_bytes: 0 };
-    let splits = gathered.splits.iter().map(|(source, parts)| railgauge_core::path_window::Split {
+    let parameters = Parameters { interval_ns: 0, timeout_ns: 0, size_bytes: 0 };
+    let splits = gathered.splits.iter().map(|(source, parts)| Split {
         source: *source,
         network_rtt: parts.network_rtt.total().clone(),
         prober_delay: parts.prober_delay.total().clone(),

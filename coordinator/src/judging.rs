@@ -1,31 +1,48 @@
 //! Continuous judgement: what the last minutes say, looked at again and again, and which findings are open since when.
+//!
+//! **Memory.** Windows are read agent by agent; of each path only its facts are kept, about 1 KiB. Small fleets keep their series as well.
+//! In larger ones the few that several paths are told as one by are read again.
+//!
+//! **Share.** After each piece of work nine times as long is left to others. So a pass over a large fleet takes minutes, and its
+//! agents are read at different times of them: each over the same length of time.
 
-use std::collections::BTreeMap;
+mod measured;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use railgauge_core::finding::{Component, Finding, FindingKind, Verdict};
 use railgauge_core::path::{NodeName, Path};
-use railgauge_core::path_window::Parameters;
-use railgauge_core::time::Wall;
-use railgauge_core::verdict::{self, Judgement, NodeInput, PathInput, Settings};
-use railgauge_report::gather::Gathered;
+use railgauge_core::time::{Monotonic, Wall};
+use railgauge_core::verdict::{self, Judgement, NodeInput, PathFacts, Series, Settings};
 
 use crate::clock;
 use crate::fleet::Fleet;
 use crate::registry::{Node, State};
-use crate::store::{Reader, Resolution, Selection, StoreError};
+use crate::store::{Reader, StoreError};
 use crate::sweeps::series;
+pub use measured::{Measured, of_agent};
 
 /// What is judged: at 10 probes a second 3,000 samples a path, enough for p99 and its interval.
 pub const JUDGED: Duration = Duration::from_secs(300);
 
-/// How often, unless judging takes long: then nine tenths of the time are left to others.
+/// How often at most.
 const EVERY: Duration = Duration::from_secs(5);
+/// One of so many parts of a core's time goes to judgement.
 const SHARE: u32 = 10;
+/// Work without a pause: shorter than what anybody who shares the core would notice.
+const PIECE: Duration = Duration::from_millis(50);
 
-/// Paths judged continuously at most: their series are in memory together. Beyond, sweeps judge.
-pub const MOST_PATHS: usize = 4_096;
+/// Paths that are judged at most: a GiB of facts. A fleet of 64 targets by agent would have 15,000 nodes.
+const MOST_PATHS: usize = 1_000_000;
+/// Paths whose series stay in memory, some 50 KiB each at 10 probes a second.
+const KEPT_SERIES: usize = 512;
+/// Agents that are read again for series told as one, at least; else as many as there are. Where so many are accused that this
+/// does not do, the rest is judged by the medians of single paths, which accuses less.
+const READ_AGAIN: usize = 256;
+/// Findings that are kept; more are counted.
+const MOST_FINDINGS: usize = 1_000;
 
 /// What identifies a finding over time.
 type Key = (FindingKind, Component);
@@ -85,57 +102,170 @@ impl Judging {
 
     /// Judges until the task is ended.
     pub async fn run(self) {
-        let mut wait = EVERY;
         loop {
-            tokio::time::sleep(wait).await;
-            let began = clock::now().monotonic;
-            let own = self.clone();
-            if tokio::task::spawn_blocking(move || own.judge(clock::now().wall)).await.is_err() {
-                tracing::error!("the judgement failed; it is tried again");
-            }
-            let took = clock::now().monotonic.saturating_since(began);
-            wait = EVERY.max(took * (SHARE - 1));
+            tokio::time::sleep(EVERY).await;
+            self.pass().await;
         }
     }
 
-    fn judge(&self, now: Wall) {
-        let nodes = self.fleet.nodes();
-        let next = match gather(&self.reader, now, JUDGED, |_| true) {
-            Err(error) => Current { error: Some(error.to_string()), ..Current::default() },
-            Ok(paths) if paths.len() > MOST_PATHS => Current {
-                error: Some(format!(
-                    "{} paths are more than are judged continuously ({MOST_PATHS}): sweeps judge them",
-                    paths.len()
-                )),
+    /// One look at everything.
+    async fn pass(&self) {
+        let nodes: Arc<[Node]> = self.fleet.nodes().into();
+        let mut work = Work::new(self.reader.clone(), Arc::clone(&nodes));
+        while work.error.is_none() && !work.agents.is_empty() {
+            let Some((after, took)) = piece(work, Work::read_some).await else { return };
+            work = after;
+            tokio::time::sleep(took * (SHARE - 1)).await;
+        }
+        let own = self.clone();
+        let judge = move |work: &mut Work| own.judge(work, &nodes, clock::now().wall);
+        if let Some((_, took)) = piece(work, judge).await {
+            tokio::time::sleep((took * (SHARE - 1)).saturating_sub(EVERY)).await;
+        }
+    }
+
+    fn judge(&self, work: &mut Work, nodes: &[Node], now: Wall) {
+        let before = self.current();
+        let next = match work.error.take() {
+            // What was found is not over because nobody can look; but nobody knows that all is well.
+            Some(error) => Current {
+                at: before.at,
+                verdict: before.verdict.max(Verdict::Unknown),
+                open: before.open.clone(),
+                error: Some(error),
                 ..Current::default()
             },
-            Ok(paths) => self.judged(&paths, &nodes, now),
+            None => {
+                let judgement = work.judgement(nodes, now);
+                let paths = work.facts.iter().zip(&judgement.paths);
+                let more = judgement.findings.len().saturating_sub(MOST_FINDINGS);
+                Current {
+                    at: Some(now),
+                    verdict: judgement.verdict,
+                    paths: paths.map(|(facts, j)| (facts.path().clone(), j.verdict)).collect(),
+                    open: followed(&before, &judgement, now),
+                    nodes: judgement.nodes,
+                    error: (more > 0).then(|| {
+                        format!(
+                            "{more} more findings are not listed: the worst {MOST_FINDINGS} are"
+                        )
+                    }),
+                }
+            }
         };
-        let next = Arc::new(Current { at: Some(now), ..next });
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
     }
+}
 
-    fn judged(&self, measured: &[Measured], nodes: &[Node], now: Wall) -> Current {
-        let present = |name: &NodeName| {
-            nodes.iter().any(|node| node.hello.node == *name && node.state != State::Left)
-        };
-        let measured: Vec<&Measured> = measured
-            .iter()
-            .filter(|m| present(&m.path.src.node) && present(&m.path.dst.node))
-            .collect();
-        let inputs: Vec<PathInput> = measured.iter().map(|m| m.input()).collect();
-        let judgement = verdict::judge(&inputs, &node_inputs(nodes), &Settings::default());
-        let paths = measured.iter().zip(&judgement.paths);
-        let paths = paths.map(|(m, judged)| (m.path.clone(), judged.verdict)).collect();
-        let before = self.current();
-        Current {
-            at: Some(now),
-            verdict: judgement.verdict,
-            paths,
-            open: followed(&before, &judgement, now),
-            nodes: judgement.nodes,
+/// Works in a thread of its own, and tells how long that took; `None` after a panic.
+async fn piece(
+    mut work: Work,
+    act: impl FnOnce(&mut Work) + Send + 'static,
+) -> Option<(Work, Duration)> {
+    let done = tokio::task::spawn_blocking(move || {
+        let began = clock::now().monotonic;
+        act(&mut work);
+        (work, clock::now().monotonic.saturating_since(began))
+    });
+    let done = done.await;
+    if done.is_err() {
+        tracing::error!("the judgement failed; it is tried again");
+    }
+    done.ok()
+}
+
+/// A pass under way.
+struct Work {
+    reader: Reader,
+    /// Agents that are still to be read, last first.
+    agents: Vec<NodeName>,
+    present: BTreeSet<NodeName>,
+    facts: Vec<PathFacts>,
+    /// Of as many of the first paths as are kept.
+    series: Vec<Series>,
+    most_series: usize,
+    settings: Settings,
+    error: Option<String>,
+}
+
+impl Work {
+    fn new(reader: Reader, nodes: Arc<[Node]>) -> Self {
+        let there = nodes.iter().filter(|node| node.state != State::Left);
+        let present: BTreeSet<NodeName> = there.map(|node| node.hello.node.clone()).collect();
+        Self {
+            reader,
+            agents: present.iter().rev().cloned().collect(),
+            present,
+            facts: Vec::new(),
+            series: Vec::new(),
+            most_series: KEPT_SERIES,
+            settings: Settings::default(),
             error: None,
         }
+    }
+
+    /// Reads agents until a piece of work is done.
+    fn read_some(&mut self) {
+        let began: Monotonic = clock::now().monotonic;
+        while let Some(agent) = self.agents.pop() {
+            if let Err(error) = self.read(&agent) {
+                self.error = Some(error.to_string());
+            } else if self.facts.len() > MOST_PATHS {
+                self.error = Some(format!(
+                    "there are more than {MOST_PATHS} paths, which are not judged continuously: sweeps judge them"
+                ));
+            }
+            let took = clock::now().monotonic.saturating_since(began);
+            if self.error.is_some() || took >= PIECE {
+                return;
+            }
+        }
+    }
+
+    fn read(&mut self, agent: &NodeName) -> Result<(), StoreError> {
+        let wanted = |path: &Path| self.present.contains(&path.dst.node);
+        let now = clock::now().wall;
+        for measured in of_agent(&self.reader, agent, now, JUDGED, wanted)? {
+            let input = measured.input();
+            self.facts.push(PathFacts::of(&input, &self.settings));
+            if self.series.len() < self.most_series
+                && let Ok(series) = input.series
+            {
+                self.series.push(series);
+            }
+        }
+        Ok(())
+    }
+
+    fn judgement(&mut self, nodes: &[Node], now: Wall) -> Judgement {
+        let (facts, kept) = (&self.facts, std::mem::take(&mut self.series));
+        let mut left = READ_AGAIN.max(self.present.len());
+        let mut show = |wanted: &[usize], see: &mut dyn FnMut(&Series)| {
+            if kept.len() == facts.len() {
+                wanted.iter().for_each(|&n| see(&kept[n]));
+                return true;
+            }
+            let paths: BTreeSet<&Path> = wanted.iter().map(|&n| facts[n].path()).collect();
+            let agents: BTreeSet<&NodeName> = paths.iter().map(|path| &path.src.node).collect();
+            if agents.len() > left {
+                return false;
+            }
+            left -= agents.len();
+            let mut read = Vec::new();
+            for agent in agents {
+                let own = |path: &Path| paths.contains(path);
+                match of_agent(&self.reader, agent, now, JUDGED, own) {
+                    Ok(measured) => read.extend(measured.iter().map(|m| series(&m.gathered))),
+                    Err(error) => {
+                        tracing::warn!(%error, "windows cannot be read again to be judged");
+                        return false;
+                    }
+                }
+            }
+            read.iter().for_each(see);
+            true
+        };
+        verdict::judge_facts(facts, &node_inputs(nodes), &self.settings, &mut show)
     }
 }
 
@@ -157,79 +287,8 @@ fn followed(before: &Current, judgement: &Judgement, now: Wall) -> Vec<Open> {
         first_seen: since.get(&key(finding)).copied().unwrap_or(now),
         last_seen: now,
     };
-    judgement.findings.iter().map(open).collect()
+    judgement.findings.iter().take(MOST_FINDINGS).map(open).collect()
 }
 
-/// A path and what was measured on it.
-#[derive(Clone, Debug)]
-pub struct Measured {
-    /// Which.
-    pub path: Path,
-    /// When a probe was lost.
-    pub timeout_ns: u64,
-    /// All of it.
-    pub gathered: Gathered,
-    /// Windows in it.
-    pub windows: u64,
-    /// End of the last.
-    pub last_end_unix_ns: u64,
-}
-
-impl Measured {
-    fn input(&self) -> PathInput {
-        PathInput {
-            path: self.path.clone(),
-            timeout_ns: self.timeout_ns,
-            account: self.gathered.account,
-            series: Ok(series(&self.gathered)),
-        }
-    }
-}
-
-/// What is in the store about the last `since`. Windows that were probed alike but for the rate are one series; of several sizes or
-/// time-outs the one with most probes stands for the path.
-///
-/// # Errors
-/// When the store cannot be read.
-pub fn gather(
-    reader: &Reader,
-    now: Wall,
-    since: Duration,
-    wanted: impl Fn(&Path) -> bool,
-) -> Result<Vec<Measured>, StoreError> {
-    let now = now.as_unix_nanos();
-    let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-    let selection = Selection {
-        resolution: Resolution::Finest,
-        // A clock that is a little ahead is no reason to be left out.
-        ..Selection::between(now.saturating_sub(since), now.saturating_add(60_000_000_000))
-    };
-    let mut found: BTreeMap<(Path, u64, u32), Vec<crate::store::Stored>> = BTreeMap::new();
-    reader.each(&selection, |series, stored| {
-        if wanted(&series.path) {
-            let Parameters { timeout_ns, size_bytes, .. } = series.parameters;
-            found.entry((series.path, timeout_ns, size_bytes)).or_default().push(stored);
-        }
-    })?;
-    let mut all: Vec<Measured> = Vec::new();
-    for ((path, timeout_ns, _), mut windows) in found {
-        windows.sort_by_key(|stored| stored.start_unix_ns);
-        let last = windows.last().map_or(0, |last| last.start_unix_ns + last.length_ns);
-        let measured = Measured {
-            path,
-            timeout_ns,
-            windows: windows.len() as u64,
-            last_end_unix_ns: last,
-            gathered: windows.iter().map(|stored| &stored.window).collect(),
-        };
-        match all.last_mut().filter(|before| before.path == measured.path) {
-            Some(before) => {
-                if before.gathered.account.sent < measured.gathered.account.sent {
-                    *before = measured;
-                }
-            }
-            None => all.push(measured),
-        }
-    }
-    Ok(all)
-}
+#[cfg(test)]
+mod tests;

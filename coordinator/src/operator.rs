@@ -66,7 +66,7 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::GetSweepRequest>,
     ) -> Result<Response<v1::GetSweepResponse>, Status> {
-        self.sweeps.get(&request.into_inner().id).map(Response::new)
+        self.sweeps.get(&request.into_inner().id).await.map(Response::new)
     }
 
     async fn list_sweeps(

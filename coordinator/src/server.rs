@@ -28,7 +28,7 @@ use crate::planning::{self, Plans};
 use crate::session::{Agents, Limits};
 use crate::state_dir::{self, StateDirError, StateDirLock};
 use crate::store;
-use crate::sweeps::Sweeps;
+use crate::sweeps::{KeptError, Sweeps};
 
 /// A peer that answers no ping of HTTP/2 for these two together is gone: before its lease runs out.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -73,6 +73,9 @@ pub enum StartError {
     /// The plan's epoch in it.
     #[error(transparent)]
     Epoch(#[from] EpochError),
+    /// Its finished sweeps.
+    #[error(transparent)]
+    Sweeps(#[from] KeptError),
     /// Its store.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -153,6 +156,7 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let fleet = Arc::new(Fleet::new(config.lease.duration()));
     let (stopping, stop) = watch::channel(false);
     let window = config.window;
+    let sweeps_dir = config.state_dir.join("sweeps");
     let (config, configs) = watch::channel(Arc::new(config));
     let (plans, plan) = watch::channel(Arc::new(Plans::default()));
     let agents = Agents {
@@ -163,11 +167,18 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         window,
         limits,
     };
-    let sweeps = Sweeps::new(Arc::clone(&fleet));
+    let sweeps = Sweeps::open(Arc::clone(&fleet), sweeps_dir)?;
     let judging = Judging::new(Arc::clone(&fleet), reader);
     let operator =
         Operator { fleet: Arc::clone(&fleet), judging: judging.clone(), sweeps: sweeps.clone() };
-    let pages = Pages { ingest: ingest.clone(), stopping: stop.clone() };
+    let pages = Pages {
+        ingest: ingest.clone(),
+        stopping: stop.clone(),
+        fleet: Arc::clone(&fleet),
+        judging: judging.clone(),
+        sweeps: sweeps.clone(),
+        shown: http::Shown::default(),
+    };
     let servers = vec![
         serve_grpc(grpc_listener, agents, operator, stop.clone()).await?,
         serve_http(http_listener, pages.clone(), stop),
@@ -230,7 +241,7 @@ async fn serve_grpc(
 
 fn serve_http(listener: TcpListener, pages: Pages, stop: watch::Receiver<bool>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let server = axum::serve(listener, http::router(pages));
+        let server = axum::serve(http::Few::new(listener), http::router(pages));
         if let Err(error) = server.with_graceful_shutdown(told(stop)).await {
             tracing::error!("HTTP ended: {error}");
         }

@@ -2,12 +2,17 @@
 
 mod document;
 mod drive;
+mod kept;
 mod suite;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use railgauge_core::time::Wall;
 use railgauge_proto::v1;
@@ -19,12 +24,16 @@ use tonic::Status;
 use crate::clock;
 use crate::fleet::Fleet;
 pub use document::series;
+pub use kept::KeptError;
+use kept::{Document, Kept};
 
 /// Finished sweeps that can still be asked for.
 const KEPT: usize = 64;
 /// Events that wait for a caller; one that does not read has its sweep held back no further than this: later ones are dropped,
 /// but for the last.
 const EVENTS: usize = 1_024;
+/// How long the last event waits for a caller who does not read.
+const LAST: Duration = Duration::from_secs(60);
 
 /// One sweep, running or finished.
 #[derive(Debug)]
@@ -34,7 +43,14 @@ struct Sweep {
     done: u32,
     measurements: u32,
     /// `None` while it runs.
-    finished: Option<Finished>,
+    ended: Option<Ended>,
+}
+
+/// A sweep that has ended: its verdict, and where its document is.
+#[derive(Debug)]
+struct Ended {
+    verdict: String,
+    document: Document,
 }
 
 /// What came of a sweep.
@@ -51,6 +67,7 @@ pub struct Finished {
 pub struct Sweeps {
     fleet: Arc<Fleet>,
     table: Arc<Mutex<BTreeMap<String, Sweep>>>,
+    kept: Arc<Kept>,
 }
 
 /// What a sweep's task holds.
@@ -78,6 +95,11 @@ impl Run {
         }
         drop(self.events.try_send(Ok(v1::SweepEvent { event: Some(event) })));
     }
+
+    /// Tells the caller why there is no sweep.
+    pub fn refuse(&self, why: Status) {
+        drop(self.events.try_send(Err(why)));
+    }
 }
 
 /// The events of a sweep. Dropping them cancels it, unless it is detached.
@@ -104,9 +126,22 @@ impl Drop for Events {
 }
 
 impl Sweeps {
-    /// None yet.
-    pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { fleet, table: Arc::default() }
+    /// Those that ended before, from their files in `dir`.
+    ///
+    /// # Errors
+    /// When the directory cannot be used. A damaged file is skipped.
+    pub fn open(fleet: Arc<Fleet>, dir: PathBuf) -> Result<Self, KeptError> {
+        let (kept, found) = Kept::open(dir)?;
+        let table = found.into_iter().map(|found| {
+            let ended = Ended { verdict: found.verdict, document: found.document };
+            let cancel = watch::channel(false).0;
+            let started = found.started;
+            (found.id, Sweep { started, cancel, done: 0, measurements: 0, ended: Some(ended) })
+        });
+        let table = Arc::new(Mutex::new(table.collect()));
+        let sweeps = Self { fleet, table, kept: Arc::new(kept) };
+        sweeps.forget_oldest(&mut sweeps.table());
+        Ok(sweeps)
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, Sweep>> {
@@ -125,7 +160,7 @@ impl Sweeps {
         let (cancel, cancelled) = watch::channel(false);
         let (events, received) = mpsc::channel(EVENTS);
         let id = self.enter(now, cancel.clone());
-        let mut run = Run {
+        let run = Run {
             id,
             request,
             fleet: Arc::clone(&self.fleet),
@@ -133,16 +168,34 @@ impl Sweeps {
             sweeps: self.clone(),
             events,
         };
-        tokio::spawn(async move {
-            let finished = drive::drive(&mut run, asked).await;
-            run.sweeps.finish(&run.id, finished.clone());
-            let json = finished.json;
-            let last = v1::sweep_event::Event::Finished(v1::SweepFinished { json });
-            // The caller may be gone; the document stays in the table.
-            drop(run.events.send(Ok(v1::SweepEvent { event: Some(last) })).await);
-        });
+        tokio::spawn(self.clone().run(run, asked));
         let cancel = (!detach).then_some(cancel);
         Ok(Events { inner: ReceiverStream::new(received), cancel })
+    }
+
+    /// Runs it, in a task of its own: if that panics, it has ended all the same.
+    async fn run(self, mut run: Run, asked: suite::Asked) {
+        let (id, events) = (run.id.clone(), run.events.clone());
+        let driven = tokio::spawn(async move { drive::drive(&mut run, asked).await });
+        let last = match driven.await {
+            Ok(finished) => {
+                let (own, id, kept) = (self.clone(), id.clone(), finished.clone());
+                let stored = tokio::task::spawn_blocking(move || own.finish(&id, kept));
+                if stored.await.is_err() {
+                    tracing::error!("a finished sweep could not be kept: see above");
+                }
+                let json = finished.json;
+                let last = v1::sweep_event::Event::Finished(v1::SweepFinished { json });
+                Ok(v1::SweepEvent { event: Some(last) })
+            }
+            Err(_) => {
+                tracing::error!("sweep {id} failed by a mistake of this program");
+                self.table().remove(&id);
+                Err(Status::internal("the sweep failed: see the coordinator's log"))
+            }
+        };
+        // The caller may be gone; the document is kept.
+        drop(events.send_timeout(last, LAST).await);
     }
 
     /// A new entry, named by the time so that names sort; a second in the same millisecond gets the next.
@@ -153,35 +206,68 @@ impl Sweeps {
             millis += 1;
         }
         let id = format!("s{millis}");
-        let sweep = Sweep { started: now, cancel, done: 0, measurements: 0, finished: None };
+        let sweep = Sweep { started: now, cancel, done: 0, measurements: 0, ended: None };
         table.insert(id.clone(), sweep);
-        let finished = table.iter().filter(|(_, sweep)| sweep.finished.is_some());
-        let oldest: Vec<String> = finished.map(|(id, _)| id.clone()).collect();
-        for id in oldest.iter().take(oldest.len().saturating_sub(KEPT)) {
-            table.remove(id);
-        }
         id
     }
 
-    fn finish(&self, id: &str, finished: Finished) {
-        if let Some(sweep) = self.table().get_mut(id) {
-            sweep.finished = Some(finished);
+    fn forget_oldest(&self, table: &mut BTreeMap<String, Sweep>) {
+        let ended = table.iter().filter(|(_, sweep)| sweep.ended.is_some());
+        let ended: Vec<String> = ended.map(|(id, _)| id.clone()).collect();
+        for id in ended.iter().take(ended.len().saturating_sub(KEPT)) {
+            table.remove(id);
+            self.kept.remove(id);
         }
     }
 
-    /// One of them.
+    /// Keeps what came of it; without a document there is nothing to be kept. Blocks.
+    fn finish(&self, id: &str, finished: Finished) {
+        if finished.json.is_empty() {
+            self.table().remove(id);
+            return;
+        }
+        let document = self.kept.write(id, finished.json);
+        let mut table = self.table();
+        if let Some(sweep) = table.get_mut(id) {
+            sweep.ended = Some(Ended { verdict: finished.verdict, document });
+        }
+        self.forget_oldest(&mut table);
+    }
+
+    /// One of them, with its document if it has ended.
     ///
     /// # Errors
-    /// When it is not known.
-    pub fn get(&self, id: &str) -> Result<v1::GetSweepResponse, Status> {
-        let table = self.table();
-        let sweep = table.get(id).ok_or_else(|| unknown(id))?;
-        Ok(v1::GetSweepResponse {
-            json: sweep.finished.as_ref().map(|finished| finished.json.clone()).unwrap_or_default(),
-            running: sweep.finished.is_none(),
-            done: sweep.done,
-            measurements: sweep.measurements,
-        })
+    /// When it is not known, or its document cannot be read any more.
+    pub async fn get(&self, id: &str) -> Result<v1::GetSweepResponse, Status> {
+        let (mut found, document) = {
+            let table = self.table();
+            let sweep = table.get(id).ok_or_else(|| unknown(id))?;
+            let found = v1::GetSweepResponse {
+                json: Vec::new(),
+                running: sweep.ended.is_none(),
+                done: sweep.done,
+                measurements: sweep.measurements,
+            };
+            (found, sweep.ended.as_ref().map(|ended| ended.document.clone()))
+        };
+        if let Some(document) = document {
+            let read = tokio::task::spawn_blocking(move || document.read()).await;
+            let json = read.map_err(|_| Status::internal("the document cannot be read"))?;
+            found.json = json.map_err(|error| {
+                Status::data_loss(format!("the document of {id} cannot be read: {error}"))
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// As one that has ended.
+    #[cfg(test)]
+    pub(crate) fn entered(&self, id: &str, json: &[u8]) {
+        let started = Wall::default();
+        let (cancel, ended) = (watch::channel(false).0, None);
+        let sweep = Sweep { started, cancel, done: 0, measurements: 0, ended };
+        self.table().insert(id.to_owned(), sweep);
+        self.finish(id, Finished { json: json.to_vec(), verdict: "failed".to_owned() });
     }
 
     /// All, oldest first.
@@ -189,8 +275,8 @@ impl Sweeps {
         let entry = |(id, sweep): (&String, &Sweep)| v1::SweepEntry {
             id: id.clone(),
             started_at_unix_ns: sweep.started.as_unix_nanos(),
-            running: sweep.finished.is_none(),
-            verdict: sweep.finished.as_ref().map(|f| f.verdict.clone()).unwrap_or_default(),
+            running: sweep.ended.is_none(),
+            verdict: sweep.ended.as_ref().map(|ended| ended.verdict.clone()).unwrap_or_default(),
         };
         self.table().iter().map(entry).collect()
     }
@@ -205,7 +291,7 @@ impl Sweeps {
             return Err(unknown(id));
         }
         let meant = table.iter().filter(|(name, sweep)| {
-            sweep.finished.is_none() && (id.is_empty() || name.as_str() == id)
+            sweep.ended.is_none() && (id.is_empty() || name.as_str() == id)
         });
         Ok(meant
             .map(|(name, sweep)| {
@@ -219,32 +305,4 @@ impl Sweeps {
 fn unknown(id: &str) -> Status {
     let id: String = crate::hello::printable(id).chars().take(60).collect();
     Status::not_found(format!("there is no sweep {id:?}; the last {KEPT} are kept"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_names_keeps_and_cancels() {
-        let fleet = Arc::new(Fleet::new(std::time::Duration::from_secs(30)));
-        let sweeps = Sweeps::new(fleet);
-        let now = Wall::from_unix_nanos(5_000_000);
-        let (cancel, cancelled) = watch::channel(false);
-        assert_eq!(sweeps.enter(now, cancel), "s5");
-        assert_eq!(sweeps.enter(now, watch::channel(false).0), "s6");
-        assert_eq!(sweeps.cancel("s7").unwrap_err().code(), tonic::Code::NotFound);
-        assert_eq!(sweeps.cancel("s5").unwrap(), ["s5"]);
-        assert!(*cancelled.borrow());
-        sweeps.finish("s5", Finished { json: b"{}".to_vec(), verdict: "healthy".into() });
-        assert_eq!(sweeps.cancel("").unwrap(), ["s6"]);
-        assert!(!sweeps.get("s5").unwrap().running);
-        let list = sweeps.list();
-        assert_eq!((list[0].verdict.as_str(), list[1].running), ("healthy", true));
-        for n in 0..2 * KEPT {
-            let id = sweeps.enter(now, watch::channel(false).0);
-            sweeps.finish(&id, Finished::default());
-            assert!(sweeps.list().len() <= KEPT + 2, "{n}");
-        }
-    }
 }

@@ -128,7 +128,7 @@ async fn it_serves_health_reflection_and_its_page_and_ends_when_told() {
     assert!(names.contains(&"railgauge.v1.Agents"), "{names:?}");
     assert!(names.contains(&"railgauge.v1.Operator"), "{names:?}");
     assert!(daemon.get("/healthz").await.starts_with("HTTP/1.1 200"));
-    assert!(daemon.get("/").await.contains("railgauge-coordinator 0."));
+    assert!(daemon.get("/").await.contains("coordinator 0."));
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.end().await, (Some(0), String::new(), String::new()));
 }

@@ -39,7 +39,8 @@ use crate::path::{NodeName, Path};
 use crate::path_window::WindowAccount;
 use crate::quantile::Blocks;
 
-use facts::Facts;
+pub use facts::PathFacts;
+use facts::{Facts, Fetch};
 pub use settings::{Settings, Step};
 
 /// The parts of app RTT of a path: those of its main split, in blocks of time.
@@ -107,15 +108,45 @@ struct Accusation {
     /// Paths that show it, as indices, worst first, with the sentence for each.
     convict: Vec<(usize, String)>,
     /// Paths that do not.
-    acquit: Vec<(usize, String)>,
+    acquit: Acquittal,
     next_test: String,
     /// For the order of findings: how many times too much.
     times: f64,
 }
 
+/// Paths that acquit others: the first in words, the rest counted.
+#[derive(Default)]
+struct Acquittal {
+    named: Vec<String>,
+    more: usize,
+}
+
+impl Acquittal {
+    fn of(facts: &Facts<'_>, paths: &[usize], sentence: impl Fn(usize) -> String) -> Self {
+        let most = facts.settings.most_evidence;
+        let named = paths.iter().take(most).map(|&n| sentence(n)).collect();
+        Self { named, more: paths.len().saturating_sub(most) }
+    }
+}
+
 /// Judges. Pure: the same input gives the same judgement.
 pub fn judge(paths: &[PathInput], nodes: &[NodeInput], settings: &Settings) -> Judgement {
-    let facts = Facts::gather(paths, nodes, settings);
+    let facts: Vec<PathFacts> = paths.iter().map(|path| PathFacts::of(path, settings)).collect();
+    judge_facts(&facts, nodes, settings, &mut |wanted, show| {
+        wanted.iter().filter_map(|&n| paths[n].series.as_ref().ok()).for_each(show);
+        true
+    })
+}
+
+/// The same where the series of all paths do not fit into memory together: of each path its facts, and `series`, which shows those
+/// of a few paths (by their places in `paths`) again, in any order, when they are to be told as one; it may refuse with `false`.
+pub fn judge_facts<'a>(
+    paths: &'a [PathFacts],
+    nodes: &'a [NodeInput],
+    settings: &'a Settings,
+    series: &'a mut Fetch<'a>,
+) -> Judgement {
+    let facts = Facts::gather(paths, nodes, settings, series);
     let silent = silence::accuse(&facts);
     let mut accusations = losses::accuse(&facts, &silent);
     accusations.extend(hosts::accuse(&facts));
@@ -135,13 +166,17 @@ pub fn judge(paths: &[PathInput], nodes: &[NodeInput], settings: &Settings) -> J
 
 impl Accusation {
     fn into_finding(self, most: usize) -> Finding {
-        let cap = |list: Vec<(usize, String)>| {
-            let more = list.len().saturating_sub(most);
-            let mut list: Vec<String> = list.into_iter().take(most).map(|(_, text)| text).collect();
+        let counted = |mut list: Vec<String>, more: usize| {
             if more > 0 {
                 list.push(format!("and {more} more"));
             }
             list
+        };
+        let more = self.convict.len().saturating_sub(most);
+        let convict = self.convict.into_iter().take(most).map(|(_, text)| text).collect();
+        let evidence = Evidence {
+            convict: counted(convict, more),
+            acquit: counted(self.acquit.named, self.acquit.more),
         };
         Finding {
             severity: self.severity,
@@ -149,7 +184,7 @@ impl Accusation {
             component: self.component,
             summary: self.summary,
             effect: self.effect,
-            evidence: Evidence { convict: cap(self.convict), acquit: cap(self.acquit) },
+            evidence,
             next_test: self.next_test,
         }
     }

@@ -18,6 +18,7 @@ mod level;
 mod live;
 mod reading;
 mod sweep;
+mod sweeps;
 mod verdict;
 mod worst;
 
@@ -26,6 +27,7 @@ pub use findings::findings;
 pub use heat::{View, heat_map, telling_view};
 pub use live::{live_page, quantile_from};
 pub use sweep::sweep_page;
+pub use sweeps::{SweepLine, sweeps_page};
 pub use worst::worst_paths;
 
 /// The longest list that is printed in full.

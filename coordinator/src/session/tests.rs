@@ -17,6 +17,16 @@ use crate::config::{Config, Layer};
 use crate::hello::tests::example;
 use crate::server::{self, Running};
 
+/// A start of windows that is not too old to be stored, the same at every call.
+pub fn recent() -> u64 {
+    static START: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *START.get_or_init(|| {
+        let now = crate::clock::now().wall.as_unix_nanos();
+        // Windows begin at multiples of their length.
+        now - now % 10_000_000_000 - 20_000_000_000
+    })
+}
+
 /// A batch of one window with `replies` of 1,000 ns and up, from `agent`.
 pub fn batch(agent: &str, replies: u64) -> v1::WindowBatch {
     let at = |node: &str| v1::Endpoint { node: node.into(), port: "eth0".into(), rail: 0 };
@@ -33,7 +43,7 @@ pub fn batch(agent: &str, replies: u64) -> v1::WindowBatch {
         agent: agent.into(),
         instance: 1,
         first_sequence: 0,
-        start_unix_ns: 20_000_000_000,
+        start_unix_ns: recent(),
         length_ns: 10_000_000_000,
         plan_epoch: 1,
         paths: vec![v1::Path {
@@ -48,9 +58,9 @@ pub fn batch(agent: &str, replies: u64) -> v1::WindowBatch {
     }
 }
 
-struct Coordinator {
-    running: Running,
-    _dir: tempfile::TempDir,
+pub(crate) struct Coordinator {
+    pub(crate) running: Running,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 async fn coordinator_with(limits: Limits) -> Coordinator {
@@ -61,23 +71,23 @@ async fn coordinator_with(limits: Limits) -> Coordinator {
     );
     let layer: Layer = read("test", &text).unwrap();
     let config = Config::of(&layer, &Layer::default());
-    Coordinator { running: server::start(config, limits).await.unwrap(), _dir: dir }
+    Coordinator { running: server::start(config, limits).await.unwrap(), dir }
 }
 
-async fn coordinator() -> Coordinator {
+pub(crate) async fn coordinator() -> Coordinator {
     coordinator_with(Limits::default()).await
 }
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.expect("nothing came within 20 s")
 }
 
-async fn channel(address: SocketAddr) -> Channel {
+pub(crate) async fn channel(address: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-struct Agent {
-    to: Option<mpsc::Sender<v1::AgentMessage>>,
+pub(crate) struct Agent {
+    pub(crate) to: Option<mpsc::Sender<v1::AgentMessage>>,
     from: Streaming<v1::CoordinatorMessage>,
 }
 
@@ -89,25 +99,29 @@ impl Agent {
         Self { to: Some(to), from: answer.into_inner() }
     }
 
-    async fn hello(address: SocketAddr, hello: v1::Hello) -> Self {
+    pub(crate) async fn hello(address: SocketAddr, hello: v1::Hello) -> Self {
         let agent = Self::open(address).await;
         agent.say(From::Hello(hello)).await;
         agent
     }
 
     /// An agent that was welcomed.
-    async fn joined(address: SocketAddr, name: &str, last: u8) -> Self {
+    pub(crate) async fn joined(address: SocketAddr, name: &str, last: u8) -> Self {
         let mut agent = Self::hello(address, example(name, last)).await;
         assert!(matches!(agent.next().await, Ok(To::Welcome(_))));
         agent
     }
 
-    async fn say(&self, message: From) {
+    pub(crate) async fn say(&self, message: From) {
         let message = v1::AgentMessage { message: Some(message) };
         self.to.as_ref().unwrap().send(message).await.unwrap();
     }
 
-    async fn next(&mut self) -> Result<To, Status> {
+    pub(crate) async fn receive(&mut self) -> Option<Result<v1::CoordinatorMessage, Status>> {
+        self.from.next().await
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<To, Status> {
         match within(self.from.next()).await {
             Some(Ok(message)) => Ok(message.message.expect("a message of this version")),
             Some(Err(status)) => Err(status),
@@ -116,7 +130,7 @@ impl Agent {
     }
 
     /// The next message that `wanted` takes.
-    async fn until<T>(&mut self, wanted: impl Fn(To) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&mut self, wanted: impl Fn(To) -> Option<T>) -> T {
         loop {
             let message = self.next().await.expect("the stream goes on");
             if let Some(found) = wanted(message) {
@@ -129,7 +143,7 @@ impl Agent {
         self.until(|m| if let To::Plan(plan) = m { Some(plan) } else { None }).await
     }
 
-    async fn acknowledgement(&mut self) -> v1::Acknowledgement {
+    pub(crate) async fn acknowledgement(&mut self) -> v1::Acknowledgement {
         self.until(|m| if let To::Acknowledgement(a) = m { Some(a) } else { None }).await
     }
 

@@ -15,8 +15,11 @@ use railgauge_report::gather::Gathered;
 use super::Finished;
 use super::drive::{Ended, path};
 use super::suite;
-use crate::documents::{node_doc, rfc3339};
+use crate::documents::{leave_histograms_out, node_doc, rfc3339};
 use crate::fleet::OrderResult;
+
+/// Paths up to which all have their histograms; of more those that are not healthy, up to as many: some 60 MiB.
+const WITH_HISTOGRAMS: usize = 4_096;
 
 /// A measurement at a glance, while the sweep runs.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +130,8 @@ fn sweep(
         .iter()
         .zip(&judgement.paths)
         .map(|((m, gathered), judged)| path_doc(ended, m, gathered.as_ref(), judged.verdict));
-    let paths = paths.collect();
+    let mut paths: Vec<PathDoc> = paths.collect();
+    let validity = bounded(&mut paths).into_iter().collect();
     Sweep {
         id: ended.id.clone(),
         started_at: rfc3339(began),
@@ -143,9 +147,29 @@ fn sweep(
         paths,
         not_measured: not_measured(ended, measured),
         findings: judgement.findings,
+        validity,
         error: ended.cancelled.then(|| "cancelled before its end".to_owned()),
         ..Sweep::default()
     }
+}
+
+/// Leaves histograms out of the document of a large sweep, and says so.
+fn bounded(paths: &mut [PathDoc]) -> Option<String> {
+    if paths.len() <= WITH_HISTOGRAMS {
+        return None;
+    }
+    let mut left = WITH_HISTOGRAMS;
+    for path in paths.iter_mut() {
+        if path.verdict == Verdict::Healthy || left == 0 {
+            leave_histograms_out(&mut path.measures);
+        } else {
+            left -= 1;
+        }
+    }
+    Some(format!(
+        "of more than {WITH_HISTOGRAMS} paths only those that are not healthy have histograms, and of those the first \
+         {WITH_HISTOGRAMS}: quantiles and counts are those of all samples"
+    ))
 }
 
 fn path_doc(
@@ -160,6 +184,10 @@ fn path_doc(
         None => Measures::none(error.as_deref().unwrap_or("not measured")),
     };
     if let Some(result) = ended.results.get(&m.number) {
+        // With windows it is a part that is missing; without, it is the path's error.
+        if gathered.is_some() && !result.error.is_empty() {
+            measures.validity.push(format!("not all was measured: {}", result.error));
+        }
         for note in &result.validity {
             if !measures.validity.contains(note) {
                 measures.validity.push(note.clone());

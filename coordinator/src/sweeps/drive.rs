@@ -9,6 +9,7 @@ use railgauge_core::sweep::{Action, Announcement, Answer, Order, SweepRun};
 use railgauge_core::time::{Monotonic, Wall};
 use railgauge_proto::{convert, v1};
 use tokio::task::JoinSet;
+use tonic::Status;
 
 use super::document;
 use super::suite::{self, Asked};
@@ -19,6 +20,9 @@ use crate::registry::State;
 
 /// How often it is looked who is still there.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// Measurements of one sweep at most, those of 256 nodes with one port: results stay in memory until it is judged, 10 KiB each.
+const MOST: usize = 65_536;
 
 /// A sweep that has ended: everything its document is made from.
 #[derive(Debug)]
@@ -64,6 +68,13 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
     let machine = SweepRun::new(addresses.keys().cloned(), asked.settings);
     let announced = machine.announce();
     run.tell(v1::sweep_event::Event::Announced(announcement(&run.id, &announced, &asked)));
+    if announced.measurements > MOST {
+        run.refuse(Status::invalid_argument(format!(
+            "{} measurements are more than the {MOST} of one sweep: choose nodes, or fewer rounds",
+            announced.measurements
+        )));
+        return Finished::default();
+    }
     if run.request.dry_run {
         return Finished::default();
     }
@@ -79,7 +90,7 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
         away: BTreeSet::new(),
         rounds: 0,
     };
-    driver.to_the_end(&mut cancelled).await;
+    driver.run_out(&mut cancelled).await;
     let Driver { machine, asked, results, rounds, .. } = driver;
     let cancelled = *cancelled.borrow();
     let ended = Ended {
@@ -114,7 +125,7 @@ fn announcement(id: &str, a: &Announcement, asked: &Asked) -> v1::SweepAnnounced
 }
 
 impl Driver<'_> {
-    async fn to_the_end(&mut self, cancelled: &mut tokio::sync::watch::Receiver<bool>) {
+    async fn run_out(&mut self, cancelled: &mut tokio::sync::watch::Receiver<bool>) {
         let mut look = tokio::time::interval(LOOK);
         self.machine.start(clock::now().monotonic);
         let mut told_to_end = false;
@@ -167,8 +178,14 @@ impl Driver<'_> {
                 let number = order.number;
                 self.waiting.spawn(async move { (number, prober, awaiting.result().await) });
             }
-            Err(Gone(node)) => self.machine.node_gone(&node, now),
+            Err(Gone(node)) => self.gone(node, now),
         }
+    }
+
+    /// Until it is seen to be there at the next look.
+    fn gone(&mut self, node: NodeName, now: Monotonic) {
+        self.machine.node_gone(&node, now);
+        self.away.insert(node);
     }
 
     fn message(&self, order: &Order, address: SocketAddr) -> v1::SweepOrder {
@@ -195,14 +212,21 @@ impl Driver<'_> {
     fn take(&mut self, (number, prober, result): Come) {
         let now = clock::now().monotonic;
         match result {
-            Err(Gone(node)) => self.machine.node_gone(&node, now),
+            Err(Gone(node)) => self.gone(node, now),
             Ok(result) => {
+                let ends = self.machine.measurement(number).map(|m| (m.src, m.dst));
+                let is_of = |path: &Path| ends == Some((&path.src, &path.dst));
                 let outcome = match &result.windows {
+                    Some(batch) if !batch.paths.iter().all(is_of) => {
+                        Err("its windows are of another path".to_owned())
+                    }
                     Some(_) => Ok(()),
                     None if result.error.is_empty() => Err("it sent no window".to_owned()),
                     None => Err(result.error.clone()),
                 };
-                if self.machine.result(number, &prober, outcome, now) == Answer::Taken {
+                let is_good = outcome.is_ok();
+                let answer = self.machine.result(number, &prober, outcome, now);
+                if answer == Answer::Taken && is_good {
                     self.results.insert(number, result);
                 }
             }

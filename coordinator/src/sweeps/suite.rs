@@ -1,9 +1,10 @@
 //! What the suites run, and on whom.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use railgauge_core::path::NodeName;
-use railgauge_core::selector::Selector;
+use railgauge_core::selector::{Piece, Selector};
 use railgauge_core::sweep::SweepSettings;
 use railgauge_proto::v1;
 use tonic::Status;
@@ -56,6 +57,9 @@ pub fn understand(request: &v1::StartSweepRequest, fleet: Vec<Node>) -> Result<A
     })?;
     let selector = Selector::parse(&request.nodes)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    for piece in selector.pieces() {
+        selects_somebody(piece, &fleet, &request.expected)?;
+    }
     let (mut nodes, mut absent) = (Vec::new(), Vec::new());
     for node in fleet {
         let name = &node.hello.node;
@@ -87,6 +91,23 @@ pub fn understand(request: &v1::StartSweepRequest, fleet: Vec<Node>) -> Result<A
     };
     settings.measurement_limit = settings.probing_time() + TIMEOUT * 2 + ANSWER;
     Ok(Asked { suite, settings, nodes, absent })
+}
+
+/// A name that was mistyped must not become a sweep of the rest.
+fn selects_somebody(piece: &Piece, fleet: &[Node], expected: &[String]) -> Result<(), Status> {
+    let is_known =
+        fleet.iter().any(|node| piece.matches(node.hello.node.as_str(), &node.hello.labels));
+    if is_known || expected.iter().any(|name| piece.matches(name, &BTreeMap::new())) {
+        return Ok(());
+    }
+    let text = match piece {
+        Piece::Name(name) => name.clone(),
+        Piece::Label { label, value } => format!("{label}={value}"),
+    };
+    let text: String = text.chars().take(300).collect();
+    Err(Status::invalid_argument(format!(
+        "{text:?} selects no node of the fleet: `railgauge nodes` lists them"
+    )))
 }
 
 const fn why_absent(node: &Node) -> Option<&'static str> {

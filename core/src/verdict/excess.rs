@@ -163,17 +163,18 @@ impl Excess {
         &self,
         facts: &Facts<'_>,
         paths: impl Iterator<Item = usize>,
-    ) -> Vec<(usize, String)> {
+    ) -> Vec<usize> {
         let step = &self.part.steps(facts.settings)[self.step];
         let below = threshold(facts.settings, step, self.reference);
         let value = |n: usize| facts.paths[n].at(self.part, self.step).map(|m| (m.value, n));
         let mut clean: Vec<(u64, usize)> =
             paths.filter_map(value).filter(|v| v.0 < below).collect();
         clean.sort_unstable();
-        clean.into_iter().map(|(_, n)| (n, self.sentence(facts, n))).collect()
+        clean.dedup();
+        clean.into_iter().map(|(_, n)| n).collect()
     }
 
-    fn sentence(&self, facts: &Facts<'_>, path: usize) -> String {
+    pub(super) fn sentence(&self, facts: &Facts<'_>, path: usize) -> String {
         let quantile = self.part.steps(facts.settings)[self.step].quantile;
         let facts = &facts.paths[path];
         let measured = facts.at(self.part, self.step);

@@ -1,13 +1,14 @@
 //! What the rules look at: of each path its ends, its quantiles and its counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{NodeInput, PathInput, Series, Settings, Step};
-use crate::path::{Memory, NodeName, Transport};
+use crate::path::{Memory, NodeName, Path, Transport};
 use crate::quantile::{Blocks, Outcome, judge};
 
 /// A part of app RTT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Part {
     Network,
     Prober,
@@ -63,23 +64,69 @@ pub(super) struct Measured {
 /// Paths that can be compared: alike in what carries them.
 pub(super) type Class = (Transport, Memory, u8, bool);
 
-pub(super) struct PathFacts<'a> {
-    pub(super) input: &'a PathInput,
-    /// The nodes at its ends, as indices.
-    pub(super) src: usize,
-    pub(super) dst: usize,
-    /// Number of the pair of endpoints, the same in both directions.
-    pub(super) pair: usize,
-    pub(super) class: Class,
+/// Paths whose series are told as one at most; of more an even selection, which makes the interval wider than it could be.
+const MOST_POOLED: usize = 256;
+
+/// What judgement keeps of a path: some 700 octets, however long it was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PathFacts {
+    pub(super) path: Path,
+    pub(super) account: Counts,
+    /// Why there are no series, if so.
+    pub(super) missing: Option<String>,
+    /// Of network RTT, time-outs included.
+    pub(super) samples: u64,
+    timeout_ns: u64,
     /// By part, then by step of the settings.
     parts: [[Option<Measured>; 3]; 3],
     /// Losses in separate events, as far as is known: each counted as a part of one.
     pub(super) loss_events: f64,
 }
 
-impl PathFacts<'_> {
+/// What became of probes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    pub(super) lost: u64,
+}
+
+impl PathFacts {
+    /// Of what was measured; with the settings it will be judged by.
+    pub fn of(input: &PathInput, settings: &Settings) -> Self {
+        let account = &input.account;
+        let series = input.series.as_ref();
+        Self {
+            path: input.path.clone(),
+            account: Counts { sent: account.sent, received: account.received, lost: account.lost },
+            missing: series.err().cloned(),
+            samples: series.map_or(0, |series| series.network_rtt.total().samples()),
+            timeout_ns: input.timeout_ns,
+            parts: parts(input, settings),
+            loss_events: loss_events(input),
+        }
+    }
+
+    /// Of which path.
+    pub const fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A path among the others.
+pub(super) struct Placed<'a> {
+    pub(super) input: &'a PathFacts,
+    /// The nodes at its ends, as indices.
+    pub(super) src: usize,
+    pub(super) dst: usize,
+    /// Number of the pair of endpoints, the same in both directions.
+    pub(super) pair: usize,
+    pub(super) class: Class,
+}
+
+impl Placed<'_> {
     pub(super) fn at(&self, part: Part, step: usize) -> Option<Measured> {
-        self.parts[part as usize][step]
+        self.input.parts[part as usize][step]
     }
 
     pub(super) fn touches(&self, node: usize) -> bool {
@@ -100,19 +147,30 @@ impl PathFacts<'_> {
     }
 }
 
+/// Shows the series of some paths one after the other; `false` when it cannot.
+pub(super) type Fetch<'a> = dyn FnMut(&[usize], &mut dyn FnMut(&Series)) -> bool + 'a;
+
+/// Quantiles over several paths that were told as one.
+type Pools = HashMap<(Part, Vec<usize>), [Option<Measured>; 3]>;
+
 pub(super) struct Facts<'a> {
-    pub(super) paths: Vec<PathFacts<'a>>,
+    pub(super) paths: Vec<Placed<'a>>,
     pub(super) nodes: Vec<NodeName>,
+    /// The paths that begin or end at each node.
+    pub(super) touching: Vec<Vec<usize>>,
     /// Why nodes are absent, by index.
     pub(super) absent: BTreeMap<usize, &'a str>,
     pub(super) settings: &'a Settings,
+    fetch: RefCell<&'a mut Fetch<'a>>,
+    pools: RefCell<Pools>,
 }
 
 impl<'a> Facts<'a> {
     pub(super) fn gather(
-        paths: &'a [PathInput],
+        paths: &'a [PathFacts],
         nodes: &'a [NodeInput],
         settings: &'a Settings,
+        fetch: &'a mut Fetch<'a>,
     ) -> Self {
         let ends = paths.iter().flat_map(|p| [&p.path.src.node, &p.path.dst.node]);
         let names: BTreeSet<&NodeName> = ends.chain(nodes.iter().map(|n| &n.name)).collect();
@@ -125,36 +183,83 @@ impl<'a> Facts<'a> {
             let (src, dst) = (index[&path.src.node], index[&path.dst.node]);
             let ends = ((&path.src).min(&path.dst), (&path.src).max(&path.dst));
             let number = pairs.len();
-            PathFacts {
+            Placed {
                 input,
                 pair: *pairs.entry(ends).or_insert(number),
                 src,
                 dst,
                 class: (path.transport, path.memory, path.dscp, src == dst),
-                parts: parts(input, settings),
-                loss_events: loss_events(input),
             }
         });
+        let paths: Vec<Placed<'_>> = facts.collect();
+        let mut touching = vec![Vec::new(); names.len()];
+        for (n, path) in paths.iter().enumerate() {
+            touching[path.src].push(n);
+            if path.src != path.dst {
+                touching[path.dst].push(n);
+            }
+        }
         Self {
-            paths: facts.collect(),
+            paths,
+            touching,
+            fetch: RefCell::new(fetch),
+            pools: RefCell::default(),
             absent: absent.collect(),
             nodes: names.iter().map(|name| (*name).clone()).collect(),
             settings,
         }
     }
 
-    /// A quantile over several paths told as one.
+    /// A quantile over several paths told as one. Where their series cannot be had again, the medians of what is known of
+    /// each: its low end is lower than that of all samples together, so that less is accused, not more.
     pub(super) fn pooled(&self, part: Part, step: usize, paths: &[usize]) -> Option<Measured> {
-        let mut all = Blocks::new();
-        let mut timeout_ns = u64::MAX;
-        for &n in paths {
-            let input = self.paths[n].input;
-            timeout_ns = timeout_ns.min(input.timeout_ns);
-            if let Ok(series) = &input.series {
-                all.append(part.blocks(series));
+        let some: Vec<usize> = match paths.len() {
+            // A path is in it once, at the place that its number in the selection falls on.
+            n if n > MOST_POOLED => {
+                (0..MOST_POOLED).map(|at| paths[at * n / MOST_POOLED]).collect()
             }
+            _ => paths.to_vec(),
+        };
+        let key = (part, some);
+        if let Some(known) = self.pools.borrow().get(&key) {
+            return known[step];
         }
-        measured(&all, &part.steps(self.settings)[step], timeout_ns)
+        let some = &key.1;
+        let mut all = Blocks::new();
+        let mut show = |series: &Series| all.append(part.blocks(series));
+        let measured = if (self.fetch.borrow_mut())(some, &mut show) {
+            let timeout = some.iter().map(|&n| self.paths[n].input.timeout_ns).min();
+            let timeout = timeout.unwrap_or(u64::MAX);
+            part.steps(self.settings).each_ref().map(|step| measured(&all, step, timeout))
+        } else {
+            [0, 1, 2].map(|step| self.median(part, step, some))
+        };
+        self.pools.borrow_mut().insert(key, measured);
+        measured[step]
+    }
+
+    fn median(&self, part: Part, step: usize, paths: &[usize]) -> Option<Measured> {
+        let each: Vec<Measured> =
+            paths.iter().filter_map(|&n| self.paths[n].at(part, step)).collect();
+        let middle = |of: fn(&Measured) -> u64| {
+            let mut values: Vec<u64> = each.iter().map(of).collect();
+            values.sort_unstable();
+            values.get(values.len().checked_sub(1)? / 2).copied()
+        };
+        let high = middle(|m| m.high.unwrap_or(u64::MAX))?;
+        Some(Measured {
+            value: middle(|m| m.value)?,
+            low: middle(|m| m.low)?,
+            high: (high < u64::MAX).then_some(high),
+            runs: each.iter().map(|m| m.runs).sum(),
+        })
+    }
+
+    /// Of each path whether it is among `paths`.
+    pub(super) fn marked(&self, paths: &[usize]) -> Vec<bool> {
+        let mut marked = vec![false; self.paths.len()];
+        paths.iter().for_each(|&n| marked[n] = true);
+        marked
     }
 
     pub(super) fn classes(&self) -> BTreeSet<Class> {

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Accusation;
 use super::candidates::at_least_share;
 use super::excess::{self, Excess};
-use super::facts::{Class, Facts, Part, PathFacts};
+use super::facts::{Class, Facts, Part, Placed};
 use super::next_test;
+use super::{Accusation, Acquittal};
 use crate::finding::{Component, ComponentKind, FindingKind, Severity};
 
 pub(super) fn accuse(facts: &Facts<'_>) -> Vec<Accusation> {
@@ -28,7 +28,7 @@ pub(super) fn accuse(facts: &Facts<'_>) -> Vec<Accusation> {
     guilty.map(|(owner, found)| accusation(facts, owner, &found)).collect()
 }
 
-const fn owner(path: &PathFacts<'_>, part: Part) -> usize {
+const fn owner(path: &Placed<'_>, part: Part) -> usize {
     match part {
         Part::Responder => path.dst,
         Part::Network | Part::Prober => path.src,
@@ -123,6 +123,6 @@ fn accusation(facts: &Facts<'_>, owner: usize, found: &[Excess]) -> Accusation {
         effect: worst.effect(facts),
         times: worst.times(),
         convict,
-        acquit,
+        acquit: Acquittal::of(facts, &acquit, |n| worst.sentence(facts, n)),
     }
 }

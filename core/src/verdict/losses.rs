@@ -5,10 +5,10 @@
 //! loses [`Settings::ratio`](super::Settings::ratio) times as much as the paths that do not touch it. Of several such the one
 //! whose interval lies highest comes first: the paths of its peers dilute its losses with good ones.
 
-use super::Accusation;
 use super::candidates::{self, Candidate, Side};
 use super::facts::Facts;
 use super::silence::{component_word, explained};
+use super::{Accusation, Acquittal};
 use super::{network, next_test, wilson, words};
 use crate::finding::{Component, ComponentKind, Effect, FindingKind, Severity};
 
@@ -27,7 +27,7 @@ impl Pool {
             let path = &facts.paths[n];
             pool.settled += path.settled();
             pool.lost += path.input.account.lost;
-            pool.events += path.loss_events;
+            pool.events += path.input.loss_events;
             pool
         })
     }
@@ -73,7 +73,8 @@ pub(super) fn accuse(facts: &Facts<'_>, silent: &[Accusation]) -> Vec<Accusation
         .collect();
     let mut found: Vec<Accusation> = Vec::new();
     while let Some((candidate, side, paths)) = most_guilty(facts, &open) {
-        open.retain(|n| !paths.contains(n));
+        let taken = facts.marked(&paths);
+        open.retain(|&n| !taken[n]);
         found.push(accuse_component(facts, &open, candidate.component, side, &paths));
     }
     let too_much = |paths: &[usize]| Pool::of(facts, paths.iter().copied()).is_too_much(facts);
@@ -206,12 +207,11 @@ fn accusation(
         let share = |n| Pool::of(facts, [n]).share();
         share(b).total_cmp(&share(a)).then(a.cmp(&b))
     });
-    let is_clean =
-        |n: &usize| losses(*n) == 0 && !paths.contains(n) && facts.paths[*n].settled() > 0;
-    let clean = others.iter().copied().filter(is_clean);
+    let own = facts.marked(paths);
+    let is_clean = |n: &usize| losses(*n) == 0 && !own[*n] && facts.paths[*n].settled() > 0;
+    let acquit: Vec<usize> = others.iter().copied().filter(is_clean).collect();
     let sentence =
-        |n: usize| (n, format!("{}: {}", facts.paths[n].input.path, Pool::of(facts, [n]).words()));
-    let acquit: Vec<_> = clean.map(sentence).collect();
+        |n: usize| format!("{}: {}", facts.paths[n].input.path, Pool::of(facts, [n]).words());
     Accusation {
         severity: Severity::Degraded,
         kind,
@@ -220,7 +220,7 @@ fn accusation(
         summary,
         effect: pool.effect(),
         times: pool.interval().0 / facts.settings.loss,
-        convict: convict.into_iter().map(sentence).collect(),
-        acquit,
+        convict: convict.into_iter().map(|n| (n, sentence(n))).collect(),
+        acquit: Acquittal::of(facts, &acquit, sentence),
     }
 }

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Accusation;
 use super::candidates::{self, Agreement, Candidate, Side};
 use super::excess::{self, Excess, Ranked};
 use super::facts::{Class, Facts, Part};
+use super::{Accusation, Acquittal};
 use super::{next_test, words};
 use crate::finding::{Component, ComponentKind, FindingKind, Severity};
 
@@ -28,7 +28,8 @@ fn in_class(facts: &Facts<'_>, class: Class) -> Vec<Accusation> {
     let mut found = Vec::new();
     for stage in [candidates::nodes, candidates::rails, candidates::ports] {
         while let Some((candidate, side, excess)) = most_guilty(facts, &open, stage) {
-            open.retain(|n| !excess.showing.contains(n));
+            let showing = facts.marked(&excess.showing);
+            open.retain(|&n| !showing[n]);
             found.push(accuse_component(facts, &all, &candidate, side, &excess));
         }
     }
@@ -108,8 +109,8 @@ fn accuse_component(
         excess.judged,
         side.words(),
     );
-    let own: Vec<usize> = candidate.all().collect();
-    let acquit = excess.acquit(facts, all.iter().copied().filter(|n| !own.contains(n)));
+    let own = facts.marked(&candidate.all().collect::<Vec<usize>>());
+    let acquit = excess.acquit(facts, all.iter().copied().filter(|&n| !own[n]));
     let accused = accused_nodes(facts, &component, &excess.showing);
     accusation(facts, component, summary, excess, acquit, &accused)
 }
@@ -189,7 +190,6 @@ fn accuse_pair(
     if acquit.is_empty() {
         acquit = excess.acquit(facts, others());
     }
-    acquit.dedup_by_key(|(n, _)| *n);
     accusation(facts, component, summary, excess, acquit, &accused)
 }
 
@@ -198,7 +198,7 @@ fn accusation(
     component: Component,
     summary: String,
     excess: &Excess,
-    acquit: Vec<(usize, String)>,
+    acquit: Vec<usize>,
     accused: &[usize],
 ) -> Accusation {
     let kind = FindingKind::NetworkLatency;
@@ -211,7 +211,7 @@ fn accusation(
         effect: excess.effect(facts),
         times: excess.times(),
         convict: excess.convict(facts),
-        acquit,
+        acquit: Acquittal::of(facts, &acquit, |n| excess.sentence(facts, n)),
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) fn of(
     kind: FindingKind,
     component: &Component,
     accused: &[usize],
-    acquit: &[(usize, String)],
+    acquit: &[usize],
 ) -> String {
     let name = &component.name;
     let check = match (kind, component.kind) {
@@ -49,9 +49,9 @@ fn no_data(facts: &Facts<'_>, component: &Component, accused: &[usize]) -> Strin
 }
 
 /// The accused and up to two nodes that were acquitted.
-fn sweep_nodes(facts: &Facts<'_>, accused: &[usize], acquit: &[(usize, String)]) -> String {
+fn sweep_nodes(facts: &Facts<'_>, accused: &[usize], acquit: &[usize]) -> String {
     let mut nodes: Vec<usize> = accused.iter().copied().take(4).collect();
-    let good = acquit.iter().flat_map(|(n, _)| [facts.paths[*n].src, facts.paths[*n].dst]);
+    let good = acquit.iter().flat_map(|n| [facts.paths[*n].src, facts.paths[*n].dst]);
     let most = nodes.len() + 2;
     for node in good {
         if nodes.len() < most && !nodes.contains(&node) {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Accusation;
 use super::candidates::{self, Candidate, Side};
 use super::facts::Facts;
+use super::{Accusation, Acquittal};
 use super::{network, next_test, words};
 use crate::finding::{Component, ComponentKind, Effect, FindingKind, Severity};
 
@@ -25,7 +25,8 @@ pub(super) fn accuse(facts: &Facts<'_>) -> Vec<Accusation> {
             else {
                 break;
             };
-            open.retain(|n| !showing.contains(n));
+            let shown = facts.marked(&showing);
+            open.retain(|&n| !shown[n]);
             let others = open.iter().copied().filter(|&n| alive(n)).collect();
             found.push(accusation(facts, candidate.component.clone(), Some(side), showing, others));
         }
@@ -34,10 +35,12 @@ pub(super) fn accuse(facts: &Facts<'_>) -> Vec<Accusation> {
     for (_, pair) in network::by_pair(facts, &left) {
         let worst = &facts.paths[pair[0]];
         let name = worst.input.path.to_string();
-        let near = |n: &usize| {
-            alive(*n) && (facts.paths[*n].touches(worst.src) || facts.paths[*n].touches(worst.dst))
-        };
-        let acquit = open.iter().copied().filter(near).collect();
+        let near: BTreeSet<usize> = [worst.src, worst.dst]
+            .into_iter()
+            .flat_map(|end| &facts.touching[end])
+            .copied()
+            .collect();
+        let acquit = near.into_iter().filter(|&n| alive(n)).collect();
         let component = Component { kind: ComponentKind::Path, name };
         found.push(accusation(facts, component, None, pair, acquit));
     }
@@ -67,10 +70,10 @@ fn accusation(
     acquit: Vec<usize>,
 ) -> Accusation {
     let kind = FindingKind::Unreachable;
-    let sentence = |&n: &usize| {
+    let sentence = |n: usize| {
         let (path, account) = (&facts.paths[n].input.path, &facts.paths[n].input.account);
         let (sent, received) = (account.sent, account.received);
-        (n, format!("{path}: {received} of {} answered", words::count(sent, "probe")))
+        format!("{path}: {received} of {} answered", words::count(sent, "probe"))
     };
     let sent = convict.iter().map(|&n| facts.paths[n].settled()).sum();
     let paths = words::count(convict.len() as u64, "path");
@@ -102,8 +105,7 @@ fn accusation(
             .collect(),
         _ => vec![facts.paths[convict[0]].src, facts.paths[convict[0]].dst],
     };
-    let convict: Vec<_> = convict.iter().map(sentence).collect();
-    let acquit: Vec<_> = acquit.iter().map(sentence).collect();
+    let convict: Vec<_> = convict.into_iter().map(|n| (n, sentence(n))).collect();
     Accusation {
         severity: Severity::Failed,
         kind,
@@ -113,7 +115,7 @@ fn accusation(
         effect: Effect::Loss { sent, lost: sent, share: 1.0, low: low_of(sent), high: 1.0 },
         times: 1.0 / facts.settings.loss,
         convict,
-        acquit,
+        acquit: Acquittal::of(facts, &acquit, sentence),
     }
 }
 

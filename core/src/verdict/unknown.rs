@@ -1,9 +1,9 @@
 //! What is not known and should be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::Accusation;
 use super::facts::{Facts, Part};
+use super::{Accusation, Acquittal};
 use super::{network, next_test, words};
 use crate::finding::{Component, ComponentKind, Effect, FindingKind, Severity};
 
@@ -17,23 +17,19 @@ pub(super) fn reason(facts: &Facts<'_>, n: usize) -> Option<String> {
         return None;
     }
     let needed = facts.settings.least_samples;
-    match &path.input.series {
-        _ if path.settled() < needed => {
-            let why = path.input.series.as_ref().err();
-            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+    match &path.input.missing {
+        missing if path.settled() < needed => {
+            let why = missing.as_ref().map_or_else(String::new, |why| format!(": {why}"));
             let settled = path.settled();
             Some(format!("{} of the {needed} needed{why}", words::count(settled, "sample")))
         }
-        Err(why) => Some(format!("its delays are not known: {why}")),
+        Some(why) => Some(format!("its delays are not known: {why}")),
         // Of a path that loses half of its probes nothing more can be said; its losses are.
-        Ok(series)
-            if path.at(Part::Network, 0).is_none()
-                && series.network_rtt.total().samples() < needed =>
-        {
-            let samples = series.network_rtt.total().samples();
-            Some(format!("delays of {} of the {needed} needed", words::count(samples, "sample")))
+        None if path.at(Part::Network, 0).is_none() && path.input.samples < needed => {
+            let samples = words::count(path.input.samples, "sample");
+            Some(format!("delays of {samples} of the {needed} needed"))
         }
-        Ok(_) => None,
+        None => None,
     }
 }
 
@@ -44,31 +40,30 @@ pub(super) fn accuse(facts: &Facts<'_>, silent: &[Accusation]) -> Vec<Accusation
         let summary = "nothing was measured: no paths".to_owned();
         found.push(accusation(facts, fleet(), summary, Vec::new(), &[]));
     }
-    let mut unknown: BTreeMap<usize, String> =
-        (0..facts.paths.len()).filter_map(|n| Some((n, reason(facts, n)?))).collect();
+    let mut unknown = Open::new(facts);
     let is_silent = |node: usize| {
         let name = facts.nodes[node].as_str();
         silent.iter().any(|a| a.component.kind == ComponentKind::Node && a.component.name == name)
     };
     for node in (0..facts.nodes.len()).filter(|&node| is_silent(node)) {
-        take(facts, &mut unknown, node);
+        unknown.take(facts, node);
     }
     for (&node, why) in &facts.absent {
-        let paths = take(facts, &mut unknown, node);
+        let paths = unknown.take(facts, node);
         // A node that answers nobody is accused of that already.
         if !is_silent(node) {
             let summary = format!("node {} was not measured: {why}", facts.nodes[node]);
             found.push(accusation(facts, node_of(facts, node), summary, paths, &[node]));
         }
     }
-    while let Some(node) = all_unknown(facts, &unknown) {
-        let paths = take(facts, &mut unknown, node);
+    while let Some(node) = unknown.whole_node(facts) {
+        let paths = unknown.take(facts, node);
         let why = paths.first().map_or("", |(_, why)| why.as_str()).to_owned();
         let summary =
             format!("node {}: too little is known of all its paths; {why}", facts.nodes[node]);
         found.push(accusation(facts, node_of(facts, node), summary, paths, &[node]));
     }
-    found.extend(single(facts, unknown));
+    found.extend(single(facts, unknown.reasons));
     found.extend(without_reference(facts));
     found
 }
@@ -108,29 +103,46 @@ fn sentence(facts: &Facts<'_>, n: usize, why: &str) -> String {
     format!("{}: {why}", facts.paths[n].input.path)
 }
 
-/// The unknown paths of a node, with their sentences, removed from `unknown`.
-fn take(
-    facts: &Facts<'_>,
-    unknown: &mut BTreeMap<usize, String>,
-    node: usize,
-) -> Vec<(usize, String)> {
-    let own: Vec<usize> =
-        unknown.keys().copied().filter(|&n| facts.paths[n].touches(node)).collect();
-    own.into_iter().filter_map(|n| Some((n, sentence(facts, n, &unknown.remove(&n)?)))).collect()
+/// Paths of which too little is known, and that no finding has yet.
+struct Open {
+    reasons: BTreeMap<usize, String>,
+    /// How many of them each node has.
+    by_node: Vec<usize>,
 }
 
-/// The node with most paths of those of which nothing but unknown paths are left.
-fn all_unknown(facts: &Facts<'_>, unknown: &BTreeMap<usize, String>) -> Option<usize> {
-    let mut paths: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    for (n, path) in facts.paths.iter().enumerate() {
-        for node in BTreeSet::from([path.src, path.dst]) {
-            let entry = paths.entry(node).or_default();
-            entry.0 += 1;
-            entry.1 += usize::from(unknown.contains_key(&n));
-        }
+impl Open {
+    fn new(facts: &Facts<'_>) -> Self {
+        let reasons: BTreeMap<usize, String> =
+            (0..facts.paths.len()).filter_map(|n| Some((n, reason(facts, n)?))).collect();
+        let of_node = |own: &Vec<usize>| own.iter().filter(|n| reasons.contains_key(n)).count();
+        let by_node = facts.touching.iter().map(of_node).collect();
+        Self { reasons, by_node }
     }
-    let all = paths.into_iter().filter(|(_, (all, unknown))| *unknown > 1 && all == unknown);
-    all.max_by_key(|(node, (all, _))| (*all, std::cmp::Reverse(*node))).map(|(node, _)| node)
+
+    /// Those of a node, with their sentences: they are no longer open.
+    fn take(&mut self, facts: &Facts<'_>, node: usize) -> Vec<(usize, String)> {
+        let mut taken = Vec::new();
+        for &n in &facts.touching[node] {
+            let Some(why) = self.reasons.remove(&n) else { continue };
+            let path = &facts.paths[n];
+            self.by_node[path.src] -= 1;
+            if path.src != path.dst {
+                self.by_node[path.dst] -= 1;
+            }
+            taken.push((n, sentence(facts, n, &why)));
+        }
+        taken
+    }
+
+    /// The node with most paths of those of which nothing but unknown paths are left.
+    fn whole_node(&self, facts: &Facts<'_>) -> Option<usize> {
+        let whole = self
+            .by_node
+            .iter()
+            .enumerate()
+            .filter(|(node, open)| **open > 1 && **open == facts.touching[*node].len());
+        whole.max_by_key(|(node, open)| (**open, std::cmp::Reverse(*node))).map(|(node, _)| node)
+    }
 }
 
 fn fleet() -> Component {
@@ -158,7 +170,7 @@ fn accusation(
         summary,
         effect: Effect::Samples { samples, needed: facts.settings.least_samples },
         convict,
-        acquit: Vec::new(),
+        acquit: Acquittal::default(),
         times: 0.0,
     }
 }

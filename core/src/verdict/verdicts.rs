@@ -79,13 +79,11 @@ fn of_node(
     };
     let own = accusations.iter().filter(is_of_node).map(|a| verdict(a.severity)).max();
     let worst = own.unwrap_or(Verdict::Healthy);
-    let of_node: Vec<Verdict> = facts
-        .paths
+    let of_node: Vec<Verdict> = facts.touching[node]
         .iter()
-        .zip(paths)
         // A path to an absent node is no sign of this one.
-        .filter(|(p, _)| p.touches(node) && !facts.absent.contains_key(&p.other_end(node)))
-        .map(|(_, verdict)| verdict.verdict)
+        .filter(|&&n| !facts.absent.contains_key(&facts.paths[n].other_end(node)))
+        .map(|&n| paths[n].verdict)
         .collect();
     let unknown = of_node.iter().filter(|v| **v == Verdict::Unknown).count();
     let too_little = of_node.is_empty() || unknown * 2 > of_node.len();

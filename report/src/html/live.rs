@@ -56,6 +56,10 @@ pub fn live_page(paths: &Paths, open: &Findings, quantile: Quantile) -> String {
         section { h2 { "What is not known" } (appendix::unknown(&paths.nodes, &paths.paths, &[], &[])) }
         section { h2 { "Nodes" } (appendix::nodes(&paths.nodes)) }
         section { h2 { "How to read it" } (appendix::how_to_read(None)) }
+        section { h2 { "More" } p {
+            a href="/sweeps" { "Sweeps" } ", and as JSON: " a href="/paths.json" { "paths" } ", "
+            a href="/findings.json" { "findings" } ", " a href="/nodes.json" { "nodes" } "."
+        } }
         footer.quiet { "coordinator " (paths.coordinator_version) }
     };
     frame::page(&title, Some(REFRESH_S), &body)

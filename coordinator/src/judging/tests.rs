@@ -1,0 +1,166 @@
+//! A store with windows, and what is said of it.
+
+use std::io::Write as _;
+
+use prost::Message as _;
+use railgauge_core::finding::ComponentKind;
+use railgauge_core::histogram::Recorder;
+use railgauge_core::path_window::{Parameters, PathWindow, Split};
+use railgauge_core::timestamp_source::{StampSource, TimestampSource};
+use railgauge_proto::{convert, v1};
+
+use super::*;
+use crate::hello::{self, tests::example};
+use crate::store::{self, Incoming, Outcome, Store};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// 10 s at 10 probes a second: RTT of about `us`.
+fn window(us: u64, seed: u64) -> PathWindow {
+    let mut recorders = [0; 4].map(|_| Recorder::new());
+    for n in 0..100u64 {
+        let noise = (n * 7_919 + seed * 104_729) % 9_000;
+        for (recorder, us) in recorders.iter_mut().zip([us + 140, us, 90, 50]) {
+            recorder.record(us * 1_000 + noise);
+        }
+    }
+    let [app_rtt, network_rtt, prober_delay, responder_delay] =
+        recorders.each_mut().map(Recorder::drain);
+    let parameters = Parameters { interval_ns: 100_000_000, timeout_ns: SECOND, size_bytes: 72 };
+    let kernel = StampSource::Kernel;
+    let source = TimestampSource { t1: kernel, t2: kernel, t3: kernel, t4: kernel };
+    let mut window = PathWindow::new(parameters);
+    window.app_rtt = app_rtt;
+    window.splits.push(Split { source, network_rtt, prober_delay, responder_delay });
+    let account = &mut window.account;
+    (account.scheduled, account.sent, account.received) = (100, 100, 100);
+    window
+}
+
+fn name(n: usize) -> String {
+    format!("n{n}")
+}
+
+fn end(n: usize) -> v1::Endpoint {
+    v1::Endpoint { node: name(n), port: "eth0".into(), rail: 0 }
+}
+
+fn incoming(from: usize, to: &[usize], tick: u64, start: u64, windows: &[PathWindow]) -> Incoming {
+    let path = |to: &usize| v1::Path {
+        src: Some(end(from)),
+        dst: Some(end(*to)),
+        transport: v1::Transport::Udp.into(),
+        memory: v1::Memory::Host.into(),
+        flow: 0,
+        dscp: 0,
+    };
+    let message = v1::WindowBatch {
+        agent: name(from),
+        instance: 1,
+        first_sequence: tick * to.len() as u64,
+        start_unix_ns: start,
+        length_ns: 10 * SECOND,
+        plan_epoch: 1,
+        paths: to.iter().map(path).collect(),
+        windows: (0u32..).zip(windows).map(|(n, w)| convert::window_message(n, w)).collect(),
+    };
+    let batch = convert::batch(&message).unwrap();
+    Incoming { encoded: message.encode_to_vec(), batch, skewed: false }
+}
+
+/// `nodes` that probe the next `targets` each, for `ticks` windows until now; those to and from the node `slow` take long.
+fn filled(
+    dir: &std::path::Path,
+    (nodes, targets): (usize, usize),
+    ticks: u64,
+    slow: usize,
+) -> (Store, Judging) {
+    let mut store = Store::open(store::Config::new(dir.to_owned())).unwrap();
+    let now = clock::now();
+    for tick in 0..ticks {
+        // Windows begin at multiples of their length.
+        let end = now.wall.as_unix_nanos() / (10 * SECOND) * 10 * SECOND;
+        let start = end - (ticks - tick) * 10 * SECOND;
+        for from in 0..nodes {
+            let to: Vec<usize> = (1..=targets).map(|n| (from + n) % nodes).collect();
+            let us = |to: &usize| if from == slow || *to == slow { 4_000 } else { 40 };
+            let windows: Vec<_> = to.iter().map(|to| window(us(to), tick + *to as u64)).collect();
+            let outcome = store.ingest(&[incoming(from, &to, tick, start, &windows)], now.wall);
+            assert_eq!(outcome, [Outcome::Stored]);
+        }
+    }
+    let fleet = Fleet::new(Duration::from_secs(30));
+    for n in 0..nodes {
+        let mut hello = example(&name(n), 1);
+        hello.identity = format!("identity-of-{n:04}").into_bytes();
+        let (high, low) = (u8::try_from(n / 250).unwrap(), u8::try_from(n % 250).unwrap());
+        hello.endpoints[0].address = format!("127.1.{high}.{}", low + 1);
+        fleet.join(hello::check(hello).unwrap(), now).unwrap();
+    }
+    let judging = Judging::new(Arc::new(fleet), store.reader());
+    (store, judging)
+}
+
+fn read(judging: &Judging, most_series: usize) -> Work {
+    let mut work = Work::new(judging.reader.clone(), judging.fleet.nodes().into());
+    work.most_series = most_series;
+    while !work.agents.is_empty() && work.error.is_none() {
+        work.read_some();
+    }
+    work
+}
+
+#[test]
+fn a_slow_node_is_found_alike_from_memory_and_from_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, judging) = filled(dir.path(), (5, 4), 6, 3);
+    let nodes = judging.fleet.nodes();
+    let now = clock::now().wall;
+    let of = |most| read(&judging, most).judgement(&nodes, now);
+    let (memory, store) = (of(KEPT_SERIES), of(0));
+    assert_eq!(memory, store);
+    let top = &store.findings[0].component;
+    assert_eq!((top.kind, top.name.as_str()), (ComponentKind::Node, "n3"));
+
+    let mut work = read(&judging, KEPT_SERIES);
+    judging.judge(&mut work, &nodes, now);
+    let first = judging.current();
+    assert_eq!((first.verdict, first.open.len(), first.paths.len()), (Verdict::Degraded, 1, 20));
+    // Found again, it is the same finding; an error in between ends nothing, and is said.
+    work.error = Some("no disk".into());
+    judging.judge(&mut work, &nodes, now);
+    let ill = judging.current();
+    assert_eq!((ill.error.as_deref(), ill.open.len()), (Some("no disk"), 1));
+    let later = Wall::from_unix_nanos(now.as_unix_nanos() + 9 * SECOND);
+    let mut work = read(&judging, KEPT_SERIES);
+    judging.judge(&mut work, &nodes, later);
+    let open = &judging.current().open[0];
+    assert_eq!((open.first_seen, open.last_seen), (now, later));
+}
+
+#[test]
+#[ignore = "a measurement: run with --release --nocapture; RATE_NODES agents of 64 paths, 5 minutes"]
+fn a_pass_over_a_large_fleet() {
+    let nodes = std::env::var("RATE_NODES").map_or(100, |n| n.parse().unwrap());
+    let dir = tempfile::tempdir_in(std::env::var("RATE_DIR").unwrap_or("/tmp".into())).unwrap();
+    let (_store, judging) = filled(dir.path(), (nodes, 64), 30, 3);
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status
+            .lines()
+            .filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS"))
+            .collect::<String>()
+    };
+    let mut out = std::io::stderr();
+    writeln!(out, "before: {}", resident()).unwrap();
+    let began = clock::now().monotonic;
+    let mut work = read(&judging, KEPT_SERIES);
+    let after = clock::now().monotonic;
+    let (paths, took) = (work.facts.len(), after.saturating_since(began));
+    writeln!(out, "{paths} paths read in {took:?}: {}", resident()).unwrap();
+    let judgement = work.judgement(&judging.fleet.nodes(), clock::now().wall);
+    let took = clock::now().monotonic.saturating_since(after);
+    writeln!(out, "judged in {took:?}: {}", resident()).unwrap();
+    writeln!(out, "{}", judgement.findings[0].summary).unwrap();
+    assert_eq!(judgement.findings[0].component.name, "n3");
+}
