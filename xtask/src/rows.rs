@@ -3,13 +3,16 @@
 
 mod capacity;
 mod conservation;
+mod coordinator;
 mod cpu;
 mod fuzz;
+mod ingest;
 mod intervals;
 mod merging;
 mod omission;
 mod outcome;
 mod recording;
+mod scale;
 mod sockperf;
 mod standard;
 mod truth;
@@ -78,6 +81,8 @@ pub static ROWS: &[Row] = &[
     cpu::ROW,
     capacity::ROW,
     recording::ROW,
+    ingest::ROW,
+    scale::ROW,
     fuzz::ROW,
 ];
 
