@@ -1,6 +1,8 @@
 //! Railgauge testbed.
 
+pub mod fresh;
 pub mod intervals;
 pub mod ledger;
+pub mod load;
 pub mod mutate;
 pub mod preload;

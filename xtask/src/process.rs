@@ -151,7 +151,8 @@ impl Running {
         Ok(Ended { code, stdout, stderr: self.stderr(), cpu })
     }
 
-    fn pid(&self) -> Pid {
+    /// Its number, for reading what it uses.
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 }

@@ -4,15 +4,18 @@
 mod agent_cost;
 mod capacity;
 mod conservation;
+mod coordinator;
 mod cpu;
 mod fault;
 mod first_run;
 mod fuzz;
+mod ingest;
 mod intervals;
 mod merging;
 mod omission;
 mod outcome;
 mod recording;
+mod scale;
 mod sockperf;
 mod standard;
 mod sweep;
@@ -82,6 +85,8 @@ pub static ROWS: &[Row] = &[
     cpu::ROW,
     capacity::ROW,
     recording::ROW,
+    ingest::ROW,
+    scale::ROW,
     fuzz::ROW,
     first_run::ROW,
     fault::ROW,

@@ -194,7 +194,8 @@ impl SparseCounts {
 }
 
 fn decode_payload(payload: &[u8]) -> Result<SparseCounts, DecodeError> {
-    let mut entries = Vec::new();
+    // Most entries are a count and the gap before it, an octet each; what there is room for follows from what is there.
+    let mut entries = Vec::with_capacity(payload.len() / 2 + 1);
     let (mut offset, mut index) = (0usize, 0u64);
     while offset < payload.len() {
         let (number, length) =
@@ -254,6 +255,9 @@ fn write_varint(out: &mut Vec<u8>, mut number: u64) {
 
 /// The number at the start of `bytes` and its length in octets; `None` when they end inside it.
 fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    if let Some(&byte) = bytes.first().filter(|byte| **byte < 0x80) {
+        return Some((byte.into(), 1));
+    }
     let mut number = 0;
     for (at, &byte) in bytes.iter().take(MAX_VARINT).enumerate() {
         let last = at + 1 == MAX_VARINT;

@@ -1,5 +1,6 @@
 //! The counting half of a histogram: what runs in the measuring loop.
 
+use super::counts::MAX_COUNT;
 use super::layout;
 use super::window::{CENSORED_PLACE, OVERFLOW_PLACE};
 use super::{SparseCounts, Window};
@@ -93,6 +94,36 @@ impl Recorder {
         cell.rises += rises;
     }
 
+    /// Counts what another recorder saw in a window: the same as merging it into the next window that is drained, and cheaper
+    /// where many windows are merged at once.
+    pub fn add_window(&mut self, window: &Window) {
+        for &(place, samples) in window.counts.entries() {
+            self.merge_cell(place, samples, 0);
+        }
+        for (place, samples) in
+            [(OVERFLOW_PLACE, window.overflow), (CENSORED_PLACE, window.censored)]
+        {
+            if samples > 0 {
+                self.merge_cell(place, samples, 0);
+            }
+        }
+        for &(place, rises) in &window.rises {
+            self.merge_cell(place, 0, rises);
+        }
+        self.min_ns = self.min_ns.min(window.min_ns);
+        self.max_ns = self.max_ns.max(window.max_ns);
+        self.sum_ns = self.sum_ns.saturating_add(window.sum_ns);
+    }
+
+    /// As [`Self::add`], with counts that somebody may have made up.
+    #[inline]
+    fn merge_cell(&mut self, place: u16, samples: u64, rises: i64) {
+        self.touched[usize::from(place / 64)] |= 1 << (place % 64);
+        let cell = &mut self.cells[usize::from(place)];
+        cell.samples = cell.samples.saturating_add(samples);
+        cell.rises = cell.rises.saturating_add(rises);
+    }
+
     /// What comes next belongs to another series: no sample before it counts as near. To be called after a drain.
     pub fn begin_series(&mut self) {
         self.recent = Recent::default();
@@ -117,7 +148,7 @@ impl Recorder {
                 match place {
                     OVERFLOW_PLACE => window.overflow = cell.samples,
                     CENSORED_PLACE => window.censored = cell.samples,
-                    _ if cell.samples > 0 => counts.push((place, cell.samples)),
+                    _ if cell.samples > 0 => counts.push((place, cell.samples.min(MAX_COUNT))),
                     _ => {}
                 }
                 if cell.rises != 0 {

@@ -1,0 +1,82 @@
+//! A coordinator of the release build with a load on it, for the rows about it.
+
+use crate::Failure;
+use crate::harness::{Bench, violations};
+use crate::process::{Running, wait_for};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const START_BOUND: Duration = Duration::from_secs(20);
+const STOP_BOUND: Duration = Duration::from_secs(20);
+const STATE: &str = "state";
+const ADDRESSES: &str = "addresses";
+
+/// One that runs, with its state on the disk of the scratch directory.
+pub struct Coordinator {
+    running: Running,
+    address: String,
+    scratch: PathBuf,
+}
+
+impl Coordinator {
+    /// Starts one with nothing in its store.
+    pub fn start(bench: &Bench<'_>) -> Result<Self, Failure> {
+        let scratch = bench.scratch().clone();
+        // What an earlier one left would be merged beside what comes.
+        let _ = std::fs::remove_dir_all(scratch.join(STATE));
+        let _ = std::fs::remove_file(scratch.join(ADDRESSES));
+        let mut command = bench.program("railgauge-coordinator", None);
+        command.args(["--insecure", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.args(["--state-dir", STATE, "--addresses-file", ADDRESSES]);
+        let mut running = bench.start(command, "coordinator")?;
+        let file = scratch.join(ADDRESSES);
+        let address = wait_for(START_BOUND, || {
+            if running.exit_code()?.is_some() {
+                let said = running.stderr();
+                return Err(Failure::new(format!("the coordinator ended: {}", said.trim())));
+            }
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("grpc="));
+            Ok(line.filter(|_| text.ends_with('\n')).map(str::to_owned))
+        })?;
+        let address =
+            address.ok_or_else(|| Failure::new("the coordinator did not say where it listens"))?;
+        Ok(Self { running, address, scratch })
+    }
+
+    /// Puts a load on it; a batch that is missing or counted twice is a failure at every scale.
+    pub fn load(&self, bench: &Bench<'_>, flags: &[&str]) -> Result<Value, Failure> {
+        let mut command = bench.program("fleet_load", None);
+        let pid = self.running.pid().to_string();
+        command.args([self.address.as_str(), "--pid", &pid]).args(flags);
+        let report = bench.json(command, "fleet_load", Duration::from_secs(600))?;
+        match violations("fleet_load", &report)?.as_slice() {
+            [] => Ok(report),
+            found => {
+                let error = report["last_error"].as_str().unwrap_or_default();
+                Err(Failure::new(format!("{} ({error})", found.join("; "))))
+            }
+        }
+    }
+
+    /// Ends it, and deletes what it kept: gigabytes.
+    pub fn stop(self) -> Result<(), Failure> {
+        self.running.signal(Signal::SIGTERM)?;
+        let ended = self.running.finish(STOP_BOUND)?;
+        let removed = std::fs::remove_dir_all(self.scratch.join(STATE));
+        removed.map_err(|error| Failure::because("cannot delete the store", error))?;
+        if ended.code == Some(0) {
+            return Ok(());
+        }
+        let said = ended.stderr.lines().last().unwrap_or("nothing").to_owned();
+        Err(Failure::new(format!("the coordinator ended with {:?} and said {said}", ended.code)))
+    }
+}
+
+/// A number of a report.
+pub fn number(report: &Value, key: &str) -> Result<f64, Failure> {
+    let found = report.pointer(key).and_then(Value::as_f64);
+    found.ok_or_else(|| Failure::new(format!("the report has no number at {key}")))
+}
