@@ -4,6 +4,7 @@
 mod capacity;
 mod conservation;
 mod cpu;
+mod fleet_conservation;
 mod fuzz;
 mod intervals;
 mod merging;
@@ -79,6 +80,7 @@ pub static ROWS: &[Row] = &[
     capacity::ROW,
     recording::ROW,
     fuzz::ROW,
+    fleet_conservation::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.
