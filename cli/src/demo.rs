@@ -94,8 +94,7 @@ fn demo(args: &DemoArgs) -> Result<Exit, DemoError> {
     drop(remote);
     cluster.stop();
     screen.finish();
-    let text = serde_json::to_string_pretty(&findings).unwrap_or_default();
-    write(&args.out.join("findings.json"), &(text + "\n"))?;
+    write(&args.out.join("findings.json"), &(findings.json + "\n"))?;
     finish(args, &sweep, &faults, &page)
 }
 

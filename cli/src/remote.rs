@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use railgauge_proto::v1::operator_client::OperatorClient;
 use railgauge_proto::{MAX_MESSAGE, v1};
-use railgauge_report::doc::{self, Document, Paths, Sweep};
+use railgauge_report::doc::{self, Document, Findings, Paths, Sweep};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -181,6 +181,16 @@ impl Remote {
         let request = v1::ListPathsRequest { since_ns, nodes: nodes.to_owned() };
         let mut client = self.client.clone();
         let answer = self.ask(client.list_paths(request))?;
+        document(&answer.json)
+    }
+
+    /// What is judged wrong or unknown now.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn findings(&self) -> Result<Answer<Findings>, RemoteError> {
+        let mut client = self.client.clone();
+        let answer = self.ask(client.list_findings(v1::ListFindingsRequest {}))?;
         document(&answer.json)
     }
 

@@ -35,8 +35,10 @@ pub struct BatchKey {
 pub struct Ledger {
     /// Payloads of the batches that were on disk, by key.
     pub recorded: BTreeMap<BatchKey, Vec<u8>>,
-    /// Keys of all batches that began to be written, the recorded ones included.
-    pub possible: BTreeSet<BatchKey>,
+    /// All batches that began to be written, the recorded ones included.
+    pub possible: BTreeMap<BatchKey, Vec<u8>>,
+    /// Keys about which a note was written that they are stored elsewhere, or never were recorded.
+    pub forgotten: BTreeSet<BatchKey>,
     /// Faults put in, by kind.
     pub faults: BTreeMap<String, u64>,
     /// Octets of the ledger that are no whole record: a process was killed while it wrote one.
@@ -75,15 +77,19 @@ impl Ledger {
         for record in &records {
             match record.kind {
                 b'w' => {
-                    let frames = spool_frames::batches(record.rest);
-                    ledger.possible.extend(frames.map(|found| found.key));
+                    ledger.note(record.rest);
                     announced.insert((record.pid, record.tid), record);
                 }
                 b'W' => {
                     if let Some(before) = announced.remove(&(record.pid, record.tid)) {
                         let written = usize::try_from(record.offset).unwrap_or(usize::MAX);
                         let written = before.rest.get(..written).unwrap_or(before.rest);
-                        files.entry(before.name).or_default().write(before.offset, written);
+                        let seen = files.entry(before.name).or_default();
+                        seen.write(before.offset, written);
+                        if written.len() < before.rest.len() || record_is_rest(before) {
+                            // A frame may be whole only together with what was written before.
+                            ledger.note(seen.octets.get(seen.entered..).unwrap_or_default());
+                        }
                     }
                 }
                 b'S' => {
@@ -111,12 +117,18 @@ impl Ledger {
         ledger
     }
 
+    fn note(&mut self, octets: &[u8]) {
+        let frames = spool_frames::batches(octets);
+        self.possible.extend(frames.map(|found| (found.key, found.payload.to_vec())));
+        self.forgotten.extend(spool_frames::forgotten(octets));
+    }
+
     fn enter(&mut self, seen: &mut Seen) {
         let rest = seen.octets.get(seen.entered..).unwrap_or_default();
         let mut end = 0;
         for found in spool_frames::batches(rest) {
             self.recorded.insert(found.key, found.payload.to_vec());
-            self.possible.insert(found.key);
+            self.possible.insert(found.key, found.payload.to_vec());
             end = found.end;
         }
         seen.entered += end;
@@ -158,6 +170,11 @@ impl Seen {
             self.entered = self.entered.min(len);
         }
     }
+}
+
+/// Whether what was written does not begin with a frame or segment, so that its beginning was written before.
+fn record_is_rest(record: &Record<'_>) -> bool {
+    !(record.rest.starts_with(b"\xf7rg\n") || record.rest.starts_with(b"RGSPOOL\n"))
 }
 
 #[cfg(test)]

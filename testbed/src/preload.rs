@@ -45,6 +45,17 @@ impl Shim {
         })
     }
 
+    /// The same for another process: `name`'s own ledger and control file, beside this one's.
+    pub fn for_another(&self, name: &str, directory: &Path, seed: u64) -> Self {
+        Self {
+            library: self.library.clone(),
+            directory: directory.to_owned(),
+            ledger: self.ledger.with_file_name(format!("{name}.ledger")),
+            control: self.control.with_file_name(format!("{name}.faults")),
+            seed,
+        }
+    }
+
     /// Puts the shim under a process that is about to start.
     pub fn under<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         for (name, value) in self.environment() {

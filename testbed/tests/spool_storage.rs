@@ -171,7 +171,7 @@ fn kills_at_any_time_lose_nothing_that_was_recorded() {
     let recorded = sequences(&ledger);
     assert!(said.is_subset(&recorded) && said.len() > 300, "{} said", said.len());
     let (pending, dropped, _) = held(&shim.directory);
-    let possible: BTreeSet<u64> = ledger.possible.iter().map(|key| key.first_sequence).collect();
+    let possible: BTreeSet<u64> = ledger.possible.keys().map(|key| key.first_sequence).collect();
     assert!(pending.is_subset(&possible));
     // Of what was recorded everything is pending but the oldest, and these are counted; a frame that a kill left without its
     // sync may count on either side.

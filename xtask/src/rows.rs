@@ -8,6 +8,7 @@ mod coordinator;
 mod cpu;
 mod fault;
 mod first_run;
+mod fleet_conservation;
 mod fuzz;
 mod ingest;
 mod intervals;
@@ -92,6 +93,7 @@ pub static ROWS: &[Row] = &[
     fault::ROW,
     sweep::ROW,
     agent_cost::ROW,
+    fleet_conservation::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

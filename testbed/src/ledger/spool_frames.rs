@@ -30,6 +30,28 @@ pub fn batches(octets: &[u8]) -> impl Iterator<Item = Found<'_>> {
     })
 }
 
+/// The keys in notes that a batch is forgotten (kind 2), whole ones only.
+pub fn forgotten(octets: &[u8]) -> impl Iterator<Item = BatchKey> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < octets.len() {
+            let Some(body) = body_at(&octets[at..]) else {
+                at += 1;
+                continue;
+            };
+            at += 12 + body.len();
+            let key = body.strip_prefix(&[2]).filter(|key| key.len() == KEY);
+            if let Some(key) = key.and_then(key_in) {
+                return Some(key);
+            }
+        }
+        None
+    })
+}
+
+/// Octets of a key.
+const KEY: usize = 20;
+
 fn body_at(octets: &[u8]) -> Option<&[u8]> {
     let rest = octets.strip_prefix(b"\xf7rg\n")?;
     let length = u32::from_be_bytes(rest.get(..4)?.try_into().ok()?);
@@ -39,14 +61,16 @@ fn body_at(octets: &[u8]) -> Option<&[u8]> {
 }
 
 fn batch_in(body: &[u8]) -> Option<(BatchKey, &[u8])> {
-    let rest = body.strip_prefix(&[1])?;
-    let (key, payload) = rest.split_at_checked(20)?;
-    let key = BatchKey {
-        instance: u64::from_be_bytes(key[..8].try_into().ok()?),
-        first_sequence: u64::from_be_bytes(key[8..16].try_into().ok()?),
-        windows: u32::from_be_bytes(key[16..].try_into().ok()?),
-    };
-    Some((key, payload))
+    let (key, payload) = body.strip_prefix(&[1])?.split_at_checked(KEY)?;
+    Some((key_in(key)?, payload))
+}
+
+fn key_in(key: &[u8]) -> Option<BatchKey> {
+    Some(BatchKey {
+        instance: u64::from_be_bytes(key.get(..8)?.try_into().ok()?),
+        first_sequence: u64::from_be_bytes(key.get(8..16)?.try_into().ok()?),
+        windows: u32::from_be_bytes(key.get(16..)?.try_into().ok()?),
+    })
 }
 
 /// CRC-32 as zlib has it: polynomial 0xedb88320 reflected, all ones before and after.

@@ -77,7 +77,27 @@ fn recorded_is_what_was_synced() {
         keys.into_iter().map(|key| key.first_sequence).collect()
     };
     assert_eq!(sequences(seen.recorded.keys().collect()), [0]);
-    assert_eq!(sequences(seen.possible.iter().collect()), [0, 2, 4]);
+    assert_eq!(sequences(seen.possible.keys().collect()), [0, 2, 4]);
     assert_eq!((seen.windows(), seen.octets_torn, seen.faults["sync"]), (2, 40, 1));
     assert_eq!(seen.recorded.values().next().unwrap(), b"payload");
+}
+
+#[test]
+fn frames_in_parts_are_possible_and_notes_are_seen() {
+    let (frame, mut note) = (batch(6), Vec::new());
+    let key = Key { instance: 9, first_sequence: 4, windows: 2 };
+    frames::write(&Frame::Forgotten(key), &mut note);
+    // The first write took ten octets, the second the rest, and then the process was killed.
+    let mut ledger = record(b'w', 0, "a", &frame[..20]);
+    ledger.extend(record(b'W', 10, "a", b""));
+    assert!(Ledger::of(&ledger).possible.is_empty());
+    ledger.extend(record(b'w', 10, "a", &frame[10..]));
+    ledger.extend(record(b'W', length(&frame) - 10, "a", b""));
+    ledger.extend(record(b'w', length(&frame), "a", &note));
+    ledger.extend(record(b'W', length(&note), "a", b""));
+    let seen = Ledger::of(&ledger);
+    let key = |first_sequence| BatchKey { instance: 9, first_sequence, windows: 2 };
+    assert_eq!(seen.possible.keys().collect::<Vec<_>>(), [&key(6)]);
+    assert_eq!(seen.forgotten.iter().collect::<Vec<_>>(), [&key(4)]);
+    assert!(seen.recorded.is_empty());
 }
