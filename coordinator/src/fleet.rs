@@ -45,7 +45,7 @@ struct Open {
     end: mpsc::Sender<Status>,
 }
 
-/// The ends of [`Open`] that the task holds.
+/// The ends of `Open` that the task holds.
 #[derive(Debug)]
 pub struct Mailbox {
     /// Which session it is.

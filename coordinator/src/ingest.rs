@@ -1,7 +1,7 @@
 //! The one thread that writes the store. It gathers what sessions deliver, so that one fsync serves many, and tells each session
 //! what became of its batches.
 //!
-//! Bounds: batches wait with at most [`BACKLOG`] octets in all, as each holds its share of a semaphore until it is settled; a
+//! Bounds: batches wait with at most 32 MiB in all, as each holds its share of a semaphore until it is settled; a
 //! session that finds no room stops reading its stream, and the agent keeps its windows.
 
 use std::io;

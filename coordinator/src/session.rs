@@ -1,6 +1,6 @@
 //! The Agents service: one stream of one agent, from hello to goodbye.
 //!
-//! Bounds: at most [`IN_FLIGHT`] batches of a stream are decoded and not yet settled; until one is, the stream is not read, and
+//! Bounds: at most 16 batches of a stream are decoded and not yet settled; until one is, the stream is not read, and
 //! HTTP/2 flow control holds the agent back. A message above `proto::MAX_MESSAGE` ends the stream that brought it.
 
 use std::future::{Future, pending};

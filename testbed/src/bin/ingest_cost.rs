@@ -1,8 +1,9 @@
 //! Prints what ingest costs, as JSON: from the octets of a batch to windows of paths, nodes, rails and the fleet.
 //!
-//! Judged is processor time of one thread, the median over rounds; a round is a minute of a fleet. Each step is what the coordinator
-//! runs: the decoding and the checks of a session, the rule by which the store knows what it has, the merging of `core::rollup`.
-//! Beside it: the first steps alone, and how fast the store takes batches to the disk.
+//! Judged is processor time of one thread, the median over rounds; a round is a minute of a fleet. Decoding and checks are those of the
+//! coordinator's sessions; whether a batch is known is asked of a table in memory with the store's rule, which the store itself keeps on disk; merging
+//! is by `core::rollup`, batches in the order in which the store's roll-up reads them, agent by agent. The coordinator itself stores batches as they
+//! come, merges them by path and minute later, and by node, rail and fleet when asked. Beside it: the first steps alone, and how fast the store takes batches to the disk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
