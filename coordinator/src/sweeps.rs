@@ -1,5 +1,6 @@
 //! Sweeps: one task each, which owns the state machine of `core` and drives it with time, orders and results.
 
+mod again;
 mod document;
 mod drive;
 mod kept;

@@ -82,7 +82,7 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -s h -l h
 complete -c railgauge -n "__fish_railgauge_using_subcommand inventory" -s V -l version -d 'Print version'
 complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l nodes -d 'Nodes, from 2 to 64' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l duration -d 'How long the nodes probe each other before the sweep, from 1s to 1h' -r
-complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l fault -d 'Something to be wrong from outside: slow-host, delay, loss or random, at a node\'s number or random, as delay@3' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l fault -d 'Something to be wrong from outside: slow-host, delay, loss, dead, frozen or random, at a node\'s number or random, as delay@3' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l out -d 'Where sweep.json, report.html and logs go' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l seed -d 'For repeating what was left to chance' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l output -d 'How to print the result' -r -f -a "table\t'For people'

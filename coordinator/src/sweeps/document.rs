@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use railgauge_core::finding::Verdict;
-use railgauge_core::path::{NodeName, Transport};
+use railgauge_core::path::{NodeName, Path, Transport};
 use railgauge_core::path_window::WindowAccount;
 use railgauge_core::quantile::{Outcome as QuantileOutcome, Quantile, summarize};
 use railgauge_core::sweep::{Failure, Measurement, NotMeasured as Why, Outcome};
@@ -13,6 +13,7 @@ use railgauge_report::doc::{Measures, NotMeasured, Parameters, PathDoc, Sweep};
 use railgauge_report::gather::Gathered;
 
 use super::Finished;
+use super::again::Again;
 use super::drive::{Ended, path};
 use super::suite;
 use crate::documents::{leave_histograms_out, node_doc, rfc3339};
@@ -74,13 +75,36 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Measurements, each with all that was measured on its path.
+fn measured(ended: &Ended) -> Vec<(Measurement<'_>, Option<Gathered>)> {
+    let all = |m: Measurement<'_>| {
+        let results = results(ended, &m).filter_map(|result| result.windows.as_ref());
+        let mut windows = results.flat_map(|b| b.windows.iter().map(|(_, w)| w)).peekable();
+        windows.peek().is_some().then(|| windows.collect())
+    };
+    ended.run.measurements().map(|m| (m, all(m))).collect()
+}
+
+/// What came of a measurement: of the first, and of the second where its path was measured again.
+fn results<'e>(ended: &'e Ended, m: &Measurement<'_>) -> impl Iterator<Item = &'e OrderResult> {
+    let second = ended.second.as_ref().and_then(|second| {
+        let same =
+            second.run.measurements().find(|again| (again.src, again.dst) == (m.src, m.dst))?;
+        second.results.get(&same.number)
+    });
+    ended.results.get(&m.number).into_iter().chain(second)
+}
+
+/// Who is to be measured again before it is accused.
+pub fn stands_out(ended: &Ended) -> Option<Again> {
+    let measured = measured(ended);
+    let paths: Vec<Path> = measured.iter().map(|(m, _)| path(m.src, m.dst)).collect();
+    Again::of(&judge(ended, &measured), &paths)
+}
+
 /// Judges and writes it.
 pub fn make(ended: &Ended) -> Finished {
-    let measured: Vec<(Measurement<'_>, Option<Gathered>)> = ended
-        .run
-        .measurements()
-        .map(|m| (m, ended.results.get(&m.number).and_then(gathered)))
-        .collect();
+    let measured = measured(ended);
     let judgement = judge(ended, &measured);
     let sweep = sweep(ended, &measured, judgement);
     let json = serde_json::to_vec(&sweep).unwrap_or_default();
@@ -131,7 +155,9 @@ fn sweep(
         .zip(&judgement.paths)
         .map(|((m, gathered), judged)| path_doc(ended, m, gathered.as_ref(), judged.verdict));
     let mut paths: Vec<PathDoc> = paths.collect();
-    let validity = bounded(&mut paths).into_iter().collect();
+    let again = ended.second.as_ref().filter(|second| !second.results.is_empty());
+    let again = again.map(|second| second.again.sentence());
+    let validity = again.into_iter().chain(bounded(&mut paths)).collect();
     Sweep {
         id: ended.id.clone(),
         started_at: rfc3339(began),
@@ -183,7 +209,7 @@ fn path_doc(
         Some(gathered) => gathered.measures(nanos(suite::TIMEOUT), Transport::Udp),
         None => Measures::none(error.as_deref().unwrap_or("not measured")),
     };
-    if let Some(result) = ended.results.get(&m.number) {
+    for result in results(ended, m) {
         // With windows it is a part that is missing; without, it is the path's error.
         if gathered.is_some() && !result.error.is_empty() {
             measures.validity.push(format!("not all was measured: {}", result.error));

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use railgauge_core::path::{Endpoint, Memory, NodeName, Path, Transport};
-use railgauge_core::sweep::{Action, Announcement, Answer, Order, SweepRun};
+use railgauge_core::sweep::{Action, Announcement, Answer, Order, SweepRun, SweepSettings};
 use railgauge_core::time::{Monotonic, Wall};
 use railgauge_proto::{convert, v1};
 use tokio::task::JoinSet;
 use tonic::Status;
 
+use super::again::Again;
 use super::document;
 use super::suite::{self, Asked};
 use super::{Finished, Run};
@@ -43,6 +44,19 @@ pub struct Ended {
     pub rounds: u32,
     /// It was cancelled.
     pub cancelled: bool,
+    /// What was measured again.
+    pub second: Option<Second>,
+}
+
+/// The measurements of those who stood out, with good partners.
+#[derive(Debug)]
+pub struct Second {
+    /// Who they are.
+    pub again: Again,
+    /// The state machine at the end.
+    pub run: SweepRun,
+    /// What the probers sent, by measurement.
+    pub results: BTreeMap<u64, OrderResult>,
 }
 
 type Come = (u64, NodeName, Result<OrderResult, Gone>);
@@ -51,8 +65,11 @@ struct Driver<'r> {
     run: &'r Run,
     machine: SweepRun,
     announced: Announcement,
-    asked: Asked,
+    settings: SweepSettings,
+    nodes: Vec<NodeName>,
     addresses: BTreeMap<Endpoint, SocketAddr>,
+    /// What was done before this part of the sweep: rounds and measurements. Orders are numbered on from there.
+    before: (u32, usize),
     waiting: JoinSet<Come>,
     results: BTreeMap<u64, OrderResult>,
     away: BTreeSet<NodeName>,
@@ -79,21 +96,11 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
         return Finished::default();
     }
     let mut cancelled = run.cancelled.clone();
-    let mut driver = Driver {
-        run,
-        machine,
-        announced,
-        asked,
-        addresses,
-        waiting: JoinSet::new(),
-        results: BTreeMap::new(),
-        away: BTreeSet::new(),
-        rounds: 0,
-    };
+    let names = asked.nodes.iter().map(|node| node.hello.node.clone()).collect();
+    let mut driver = Driver::new(run, machine, asked.settings, names, addresses.clone());
     driver.run_out(&mut cancelled).await;
-    let Driver { machine, asked, results, rounds, .. } = driver;
-    let cancelled = *cancelled.borrow();
-    let ended = Ended {
+    let Driver { machine, results, rounds, announced, .. } = driver;
+    let mut ended = Ended {
         id: run.id.clone(),
         request: run.request.clone(),
         asked,
@@ -101,11 +108,44 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
         results,
         times: (began, clock::now().wall),
         rounds,
-        cancelled,
+        cancelled: *cancelled.borrow(),
+        second: None,
     };
-    // Judging thousands of paths takes a while.
+    if !ended.cancelled {
+        // Judging thousands of paths takes a while.
+        let judged =
+            tokio::task::spawn_blocking(move || (document::stands_out(&ended), ended)).await;
+        let Ok((again, same)) = judged else { return Finished::default() };
+        ended = same;
+        if let Some(again) = again {
+            let before = (ended.rounds, announced.measurements);
+            ended.second =
+                Some(measure_again(run, &ended, again, &addresses, before, &mut cancelled).await);
+            ended.times.1 = clock::now().wall;
+            ended.cancelled = *cancelled.borrow();
+        }
+    }
     let made = tokio::task::spawn_blocking(move || document::make(&ended)).await;
     made.unwrap_or_default()
+}
+
+async fn measure_again(
+    run: &Run,
+    ended: &Ended,
+    again: Again,
+    addresses: &BTreeMap<Endpoint, SocketAddr>,
+    before: (u32, usize),
+    cancelled: &mut tokio::sync::watch::Receiver<bool>,
+) -> Second {
+    let names: Vec<NodeName> = again.suspects.iter().chain(&again.partners).cloned().collect();
+    let wanted = |endpoint: &Endpoint| names.contains(&endpoint.node);
+    let endpoints = addresses.keys().filter(|endpoint| wanted(endpoint)).cloned();
+    let settings = SweepSettings { max_rounds: None, ..ended.asked.settings };
+    let machine = SweepRun::new(endpoints, settings);
+    let mut driver = Driver::new(run, machine, settings, names, addresses.clone());
+    driver.before = before;
+    driver.run_out(cancelled).await;
+    Second { again, run: driver.machine, results: driver.results }
 }
 
 fn announcement(id: &str, a: &Announcement, asked: &Asked) -> v1::SweepAnnounced {
@@ -124,7 +164,34 @@ fn announcement(id: &str, a: &Announcement, asked: &Asked) -> v1::SweepAnnounced
     }
 }
 
-impl Driver<'_> {
+impl<'r> Driver<'r> {
+    fn new(
+        run: &'r Run,
+        machine: SweepRun,
+        settings: SweepSettings,
+        nodes: Vec<NodeName>,
+        addresses: BTreeMap<Endpoint, SocketAddr>,
+    ) -> Self {
+        Self {
+            run,
+            announced: machine.announce(),
+            machine,
+            settings,
+            nodes,
+            addresses,
+            before: (0, 0),
+            waiting: JoinSet::new(),
+            results: BTreeMap::new(),
+            away: BTreeSet::new(),
+            rounds: 0,
+        }
+    }
+
+    /// What agents know measurement `number` by: no two of a sweep are alike.
+    fn order_number(&self, number: u64) -> u64 {
+        number + self.before.1 as u64
+    }
+
     async fn run_out(&mut self, cancelled: &mut tokio::sync::watch::Receiver<bool>) {
         let mut look = tokio::time::interval(LOOK);
         self.machine.start(clock::now().monotonic);
@@ -154,11 +221,13 @@ impl Driver<'_> {
             match action {
                 Action::Order(order) => self.order(&order),
                 Action::Withdraw { number, node } => {
+                    let number = self.order_number(number);
                     self.run.fleet.cancel(&node, &self.run.id, Some(number));
                 }
                 Action::RoundStarted(round) => {
                     self.rounds = self.rounds.max(round);
                     let rounds = u32::try_from(self.announced.rounds).unwrap_or(u32::MAX);
+                    let (round, rounds) = (self.before.0 + round, self.before.0 + rounds);
                     let started = v1::SweepRoundStarted { round, rounds };
                     self.run.tell(v1::sweep_event::Event::RoundStarted(started));
                 }
@@ -189,11 +258,11 @@ impl Driver<'_> {
     }
 
     fn message(&self, order: &Order, address: SocketAddr) -> v1::SweepOrder {
-        let settings = &self.asked.settings;
+        let settings = &self.settings;
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         v1::SweepOrder {
             sweep_id: self.run.id.clone(),
-            order: order.number,
+            order: self.order_number(order.number),
             target: Some(v1::Target {
                 path: Some(convert::path_message(&path(&order.src, &order.dst))),
                 address: address.ip().to_string(),
@@ -236,8 +305,7 @@ impl Driver<'_> {
     fn look_who_is_there(&mut self) {
         let now = clock::now().monotonic;
         let nodes = self.run.fleet.nodes();
-        for asked in &self.asked.nodes {
-            let name = &asked.hello.node;
+        for name in &self.nodes {
             let there =
                 nodes.iter().any(|node| node.hello.node == *name && node.state == State::Connected);
             if !there && self.away.insert(name.clone()) {
@@ -260,9 +328,9 @@ impl Driver<'_> {
         let done = v1::SweepPairDone {
             src: measurement.src.to_string(),
             dst: measurement.dst.to_string(),
-            round: measurement.round,
-            done: count(self.machine.done()),
-            measurements: count(self.announced.measurements),
+            round: self.before.0 + measurement.round,
+            done: count(self.before.1 + self.machine.done()),
+            measurements: count(self.before.1 + self.announced.measurements),
             sent: summary.as_ref().map_or(0, |s| s.sent),
             lost: summary.as_ref().map_or(0, |s| s.lost),
             network_rtt_p50_ns: summary.as_ref().and_then(|s| s.p50_ns),

@@ -192,6 +192,31 @@ async fn a_slow_node_is_named() {
     assert_eq!((top.component.kind, top.component.name.as_str()), (ComponentKind::Node, "n4"));
 }
 
+/// Before it is accused, whoever stands out is measured again with two who do not; nobody is where nobody does.
+#[tokio::test]
+async fn who_stands_out_is_measured_again_with_good_partners() {
+    let manners = [FINE, FINE, FINE, Manner::Answers(40)];
+    let (events, doc) = swept(&manners, asked("")).await;
+    let sentence = "n4 stood out and was measured again with n1 and n2, which did not";
+    assert!(doc.validity.iter().any(|said| said.starts_with(sentence)), "{:?}", doc.validity);
+    let sent = |src: &str, dst: &str| {
+        let path = doc.paths.iter().find(|path| path.src_node == src && path.dst_node == dst);
+        path.unwrap().measures.counts.sent
+    };
+    let once = sent("n3", "n1");
+    for (a, b) in [("n4", "n1"), ("n1", "n4"), ("n4", "n2"), ("n2", "n4")] {
+        assert_eq!(sent(a, b), 2 * once, "{a} > {b}");
+    }
+    assert_eq!((sent("n4", "n3"), doc.rounds, doc.rounds_planned), (once, 3, 3));
+    let last = events.iter().rev().find_map(|event| match event {
+        Event::PairDone(pair) => Some((pair.done, pair.measurements)),
+        _ => None,
+    });
+    assert_eq!(last, Some((18, 18)));
+    let (_, doc) = swept(&[FINE, FINE, FINE, FINE], asked("")).await;
+    assert_eq!(doc.validity, Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn who_refuses_or_lies_costs_its_own_measurements() {
     let (_, doc) = swept(&[FINE, FINE, FINE, Manner::Refuses, Manner::Lies], asked("")).await;
