@@ -157,7 +157,10 @@ impl<'c> Listing<'c> {
             let verdict = self.current.paths.get(&each.path).copied().unwrap_or_default();
             let merged = merged(&each.gathered);
             sum.push(each, &merged, verdict);
-            self.rails.entry(each.path.src.rail).or_default().push(each, &merged, verdict);
+            // What leaves on one rail and arrives on another tells of neither.
+            if each.path.src.rail == each.path.dst.rail {
+                self.rails.entry(each.path.src.rail).or_default().push(each, &merged, verdict);
+            }
             self.fleet.push(each, &merged, verdict);
             let rank = rank(each, verdict);
             if self.least.is_none_or(|least| rank > least) {
@@ -212,9 +215,18 @@ impl<'c> Listing<'c> {
     }
 }
 
+fn left_out(probes: u64) -> Option<String> {
+    (probes > 0).then(|| {
+        format!(
+            "{probes} more probes had another size or time-out: they are in none of these numbers"
+        )
+    })
+}
+
 fn path_doc(measured: &Measured, verdict: Verdict) -> PathDoc {
     let Measured { path, timeout_ns, gathered, .. } = measured;
     let mut doc = PathDoc::new(path, verdict, gathered.measures(*timeout_ns, path.transport));
+    doc.measures.validity.extend(left_out(measured.left_out));
     doc.windows = Some(measured.windows);
     doc.last_window_at = Some(rfc3339(Wall::from_unix_nanos(measured.last_end_unix_ns)));
     doc
@@ -241,7 +253,10 @@ pub fn leave_histograms_out(measures: &mut Measures) {
 #[derive(Debug, Default)]
 struct Sum {
     all: Gathered,
-    timeout_ns: u64,
+    /// The shortest: no more is known of every probe without a reply.
+    timeout_ns: Option<u64>,
+    /// Probes of another size or time-out than stands for their path.
+    left_out: u64,
     transport: Option<Transport>,
     paths: u64,
     worst: Verdict,
@@ -250,7 +265,9 @@ struct Sum {
 impl Sum {
     fn push(&mut self, path: &Measured, merged: &PathWindow, verdict: Verdict) {
         self.all.push(merged);
-        self.timeout_ns = self.timeout_ns.max(path.timeout_ns);
+        self.timeout_ns =
+            Some(self.timeout_ns.map_or(path.timeout_ns, |least| least.min(path.timeout_ns)));
+        self.left_out += path.left_out;
         self.transport.get_or_insert(path.path.transport);
         self.worst = if self.paths == 0 { verdict } else { self.worst.max(verdict) };
         self.paths += 1;
@@ -258,7 +275,8 @@ impl Sum {
 
     fn aggregate(self, name: String, verdict: Verdict) -> Aggregate {
         let transport = self.transport.unwrap_or(Transport::Udp);
-        let measures = self.all.measures(self.timeout_ns, transport);
+        let mut measures = self.all.measures(self.timeout_ns.unwrap_or(0), transport);
+        measures.validity.extend(left_out(self.left_out));
         Aggregate { name, paths: self.paths, verdict, measures }
     }
 }

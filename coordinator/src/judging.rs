@@ -265,17 +265,26 @@ impl Work {
             read.iter().for_each(see);
             true
         };
-        verdict::judge_facts(facts, &node_inputs(nodes), &self.settings, &mut show)
+        verdict::judge_facts(facts, &node_inputs(nodes, facts), &self.settings, &mut show)
     }
 }
 
-fn node_inputs(nodes: &[Node]) -> Vec<NodeInput> {
-    let there = nodes.iter().filter(|node| node.state != State::Left);
-    let input = |node: &Node| NodeInput {
-        name: node.hello.node.clone(),
-        absent: (node.state == State::Lost).then(|| "it is not connected".to_owned()),
+/// A node that is connected and records nothing is not known to be well because others reach it: its own probes may fail, its disk be
+/// full, its clock wrong.
+fn node_inputs(nodes: &[Node], facts: &[PathFacts]) -> Vec<NodeInput> {
+    let recording: BTreeSet<&NodeName> = facts.iter().map(|path| &path.path().src.node).collect();
+    let there: Vec<&Node> = nodes.iter().filter(|node| node.state != State::Left).collect();
+    let alone = there.len() < 2;
+    let absent = |node: &Node| match node.state {
+        State::Lost => Some("it is not connected".to_owned()),
+        _ if alone || recording.contains(&node.hello.node) => None,
+        _ => Some(format!(
+            "no window of a path from it that can be used has come for {} s",
+            JUDGED.as_secs()
+        )),
     };
-    there.map(input).collect()
+    let input = |node: &&Node| NodeInput { name: node.hello.node.clone(), absent: absent(node) };
+    there.iter().map(input).collect()
 }
 
 fn followed(before: &Current, judgement: &Judgement, now: Wall) -> Vec<Open> {

@@ -141,7 +141,7 @@ impl Sweeps {
         });
         let table = Arc::new(Mutex::new(table.collect()));
         let sweeps = Self { fleet, table, kept: Arc::new(kept) };
-        sweeps.forget_oldest(&mut sweeps.table());
+        sweeps.forget_oldest(&mut sweeps.table(), "");
         Ok(sweeps)
     }
 
@@ -212,10 +212,13 @@ impl Sweeps {
         id
     }
 
-    fn forget_oldest(&self, table: &mut BTreeMap<String, Sweep>) {
-        let ended = table.iter().filter(|(_, sweep)| sweep.ended.is_some());
+    /// But for that which has just ended, which is the oldest by name when the clock was set back.
+    fn forget_oldest(&self, table: &mut BTreeMap<String, Sweep>, last: &str) {
+        let ended = table.iter().filter(|(id, sweep)| sweep.ended.is_some() && id.as_str() != last);
         let ended: Vec<String> = ended.map(|(id, _)| id.clone()).collect();
-        for id in ended.iter().take(ended.len().saturating_sub(KEPT)) {
+        for id in
+            ended.iter().take((ended.len() + usize::from(!last.is_empty())).saturating_sub(KEPT))
+        {
             table.remove(id);
             self.kept.remove(id);
         }
@@ -232,7 +235,7 @@ impl Sweeps {
         if let Some(sweep) = table.get_mut(id) {
             sweep.ended = Some(Ended { verdict: finished.verdict, document });
         }
-        self.forget_oldest(&mut table);
+        self.forget_oldest(&mut table, id);
     }
 
     /// One of them, with its document if it has ended.

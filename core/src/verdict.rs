@@ -38,6 +38,7 @@ use crate::finding::{Component, Effect, Evidence, Finding, FindingKind, Severity
 use crate::path::{NodeName, Path};
 use crate::path_window::WindowAccount;
 use crate::quantile::Blocks;
+use crate::timestamp_source::TimestampSource;
 
 pub use facts::PathFacts;
 use facts::{Facts, Fetch};
@@ -52,6 +53,8 @@ pub struct Series {
     pub prober_delay: Blocks,
     /// Responder delay.
     pub responder_delay: Blocks,
+    /// Where their stamps were taken.
+    pub source: Option<TimestampSource>,
 }
 
 /// A path that was measured, or should have been.

@@ -148,7 +148,8 @@ impl Lane {
             windows.in_flight(account.in_flight, now, wall_offset);
         }
         let settled_before = if self.is_done { None } else { session.settled_before() };
-        windows.close(settled_before, wall_offset, self.epoch, deliver);
+        // Later than all that was sent.
+        windows.close(settled_before, watch.now(), wall_offset, self.epoch, deliver);
     }
 
     fn send_due(

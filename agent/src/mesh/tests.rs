@@ -2,7 +2,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
 
 use railgauge_core::path::{Endpoint, Memory, NodeName, PortName, Transport};
+use railgauge_core::session::Outcome;
 
+use super::windows::LaneWindows;
 use super::*;
 use crate::WaitMode;
 use crate::reflect::{ReflectConfig, Responder};
@@ -70,6 +72,29 @@ fn what_is_given_up_is_in_the_windows_of_its_slots() {
         assert!((1..=10).contains(&a.scheduled), "{a:?}");
     }
     assert!(all.iter().map(|w| w.account.in_flight).sum::<u64>() >= 40);
+}
+
+/// The clock is set back by an hour under a window, and an hour later it is there again: what was probed then is another window.
+#[test]
+fn a_clock_set_back_ends_the_windows_that_lie_ahead() {
+    const SECOND: u64 = 1_000_000_000;
+    let lane = setup("b", "127.0.0.1:9".parse().unwrap(), 1_000);
+    let mut windows = LaneWindows::new(&lane, 44, Duration::from_secs(10));
+    let at = |second: u64| Monotonic::from_nanos(second * SECOND);
+    let (right, back) = (10_000_000_000_000, 10_000_000_000_000 - 3_600_000_000_000);
+    let mut all: Vec<RawWindow> = Vec::new();
+    let mut probe = |windows: &mut LaneWindows, second, offset| {
+        windows.sent(at(second), offset);
+        windows.outcome(Outcome::Lost { number: second, slot: at(second), flow: 0 }, offset);
+        windows.close(Some(at(second + 1)), at(second), offset, 1, |window| all.push(window));
+    };
+    (100..105).for_each(|second| probe(&mut windows, second, right));
+    windows.clock_stepped();
+    (105..3_720).for_each(|second| probe(&mut windows, second, back));
+    windows.close(None, at(3_720), back, 1, |window| all.push(window));
+    assert!(all.iter().all(|window| window.account.scheduled <= 10));
+    assert_eq!(all.iter().map(|window| window.account.scheduled).sum::<u64>(), 3_620);
+    assert!(all[0].clock_stepped && all[0].account.scheduled == 5, "{:?}", all[0].account);
 }
 
 /// Two paths, one of which is never answered, over a change of plan and to the end: every slot is in one window, and each

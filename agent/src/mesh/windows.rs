@@ -162,22 +162,26 @@ impl LaneWindows {
         self.open.iter_mut().for_each(|open| open.clock_stepped = true);
     }
 
-    /// Hands over the windows all of whose slots lie before `settled_before` (`None`: all).
+    /// Hands over the windows all of whose slots lie before `settled_before` (`None`: all), and those that lie ahead of `now`: the
+    /// clock was set back under them, and when it comes there again they are not the same windows any more.
     pub fn close(
         &mut self,
         settled_before: Option<Monotonic>,
+        now: Monotonic,
         wall_offset: i64,
         epoch: u64,
         mut deliver: impl FnMut(RawWindow),
     ) {
         let first_unsettled = settled_before.map(|slot| self.index(slot, wall_offset));
-        while let Some(open) = self.open.front()
-            && first_unsettled.is_none_or(|first| open.index < first)
-        {
-            let Some(Open { index, account, outcomes, clock_stepped, .. }) = self.open.pop_front()
-            else {
-                return;
+        let current = self.index(now, wall_offset);
+        loop {
+            let is_over = |open: &Open| first_unsettled.is_none_or(|first| open.index < first);
+            let next = if self.open.front().is_some_and(is_over) {
+                self.open.pop_front()
+            } else {
+                self.open.pop_back_if(|open| open.index > current)
             };
+            let Some(Open { index, account, outcomes, clock_stepped, .. }) = next else { return };
             self.expected = outcomes.len();
             deliver(RawWindow {
                 path: Arc::clone(&self.path),

@@ -128,7 +128,7 @@ fn effect(effect: &Effect) -> String {
             fleet_median_ns,
             at_least_times,
         } => format!(
-            "{series} {} {} {}, the fleet's median is {}: at least {at_least_times:.1} x",
+            "{series} {} {} {}, the others' median is {}: at least {at_least_times:.1} x",
             quantile(*q),
             latency(*value_ns),
             interval(*value_ns, *low_ns, *high_ns),

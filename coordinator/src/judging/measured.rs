@@ -24,6 +24,8 @@ pub struct Measured {
     pub timeout_ns: u64,
     /// All of it.
     pub gathered: Gathered,
+    /// Probes of the same time that were of another size or time-out: they are in nothing here.
+    pub left_out: u64,
     /// Windows in it.
     pub windows: u64,
     /// End of the last.
@@ -72,6 +74,7 @@ pub fn of_agent(
             path: path.clone(),
             timeout_ns,
             gathered: Gathered::default(),
+            left_out: 0,
             windows: 0,
             last_end_unix_ns: 0,
         });
@@ -82,12 +85,13 @@ pub fn of_agent(
         measured.last_end_unix_ns = measured.last_end_unix_ns.max(end);
     })?;
     let mut all: Vec<Measured> = Vec::new();
-    for measured in found.into_values() {
+    for mut measured in found.into_values() {
         match all.last_mut().filter(|before| before.path == measured.path) {
             Some(before) => {
                 if before.gathered.account.sent < measured.gathered.account.sent {
-                    *before = measured;
+                    std::mem::swap(before, &mut measured);
                 }
+                before.left_out += measured.left_out + measured.gathered.account.sent;
             }
             None => all.push(measured),
         }

@@ -138,6 +138,54 @@ fn a_slow_node_is_found_alike_from_memory_and_from_the_store() {
     assert_eq!((open.first_seen, open.last_seen), (now, later));
 }
 
+/// After a change of the plan's time-out the longer series stands for the path, and what it leaves out is said.
+#[test]
+fn what_was_probed_otherwise_is_left_out_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, judging) = filled(dir.path(), (3, 2), 3, usize::MAX);
+    let now = clock::now().wall;
+    let mut other = window(40, 1);
+    other.parameters.timeout_ns = 2 * SECOND;
+    let start = now.as_unix_nanos() / (10 * SECOND) * 10 * SECOND - 10 * SECOND;
+    let outcome = store.ingest(&[incoming(0, &[1], 100, start, &[other])], now);
+    assert_eq!(outcome, [Outcome::Stored]);
+    let node = NodeName::new(&name(0)).unwrap();
+    let all = of_agent(judging.reader(), &node, now, JUDGED, |_| true).unwrap();
+    let each: Vec<_> = all.iter().map(|m| (m.gathered.account.sent, m.left_out)).collect();
+    assert_eq!(each, [(300, 100), (300, 0)]);
+    let selector = railgauge_core::selector::Selector::parse("").unwrap();
+    let document = crate::documents::paths_now(&judging.fleet, &judging, JUDGED, &selector);
+    let said = "100 more probes had another size or time-out: they are in none of these numbers";
+    let says = |validity: &[String]| validity.iter().any(|sentence| sentence == said);
+    let of: Vec<bool> = document.paths.iter().map(|path| says(&path.measures.validity)).collect();
+    assert_eq!(of, [true, false, false, false, false, false]);
+    assert!(says(&document.fleet.unwrap().measures.validity));
+}
+
+/// Connected, answering, and without windows of its own: it is not healthy because others reach it.
+#[test]
+fn a_node_that_records_nothing_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, judging) = filled(dir.path(), (5, 4), 6, usize::MAX);
+    let nodes = judging.fleet.nodes();
+    let now = clock::now().wall;
+    let mut work = read(&judging, KEPT_SERIES);
+    assert_eq!(work.judgement(&nodes, now).verdict, Verdict::Healthy);
+    let mut work = read(&judging, 0);
+    work.facts.retain(|facts| facts.path().src.node.as_str() != "n2");
+    let judgement = work.judgement(&nodes, now);
+    let said: Vec<_> = judgement.findings.iter().map(|f| f.summary.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "node n2 was not measured: no window of a path from it that can be used has come for 300 s"
+        ]
+    );
+    assert_eq!(judgement.verdict, Verdict::Unknown);
+    assert_eq!(judgement.nodes[&NodeName::new("n2").unwrap()], Verdict::Unknown);
+    assert_eq!(judgement.nodes[&NodeName::new("n1").unwrap()], Verdict::Healthy);
+}
+
 #[test]
 #[ignore = "a measurement: run with --release --nocapture; RATE_NODES agents of 64 paths, 5 minutes"]
 fn a_pass_over_a_large_fleet() {

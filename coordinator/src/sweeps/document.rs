@@ -136,7 +136,8 @@ fn input(m: &Measurement<'_>, gathered: &Option<Gathered>) -> PathInput {
 
 /// The parts that a path is judged by.
 pub fn series(gathered: &Gathered) -> Series {
-    gathered.main_split().map_or_else(Series::default, |(_, parts)| Series {
+    gathered.main_split().map_or_else(Series::default, |(source, parts)| Series {
+        source: Some(*source),
         network_rtt: parts.network_rtt.clone(),
         prober_delay: parts.prober_delay.clone(),
         responder_delay: parts.responder_delay.clone(),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{NodeInput, PathInput, Series, Settings, Step};
 use crate::path::{Memory, NodeName, Path, Transport};
 use crate::quantile::{Blocks, Outcome, judge};
+use crate::timestamp_source::StampSource;
 
 /// A part of app RTT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,8 +62,12 @@ pub(super) struct Measured {
     pub(super) runs: u64,
 }
 
-/// Paths that can be compared: alike in what carries them.
-pub(super) type Class = (Transport, Memory, u8, bool);
+/// Paths that can be compared: alike in what carries them, and in who stamps arrivals.
+pub(super) type Class = (Transport, Memory, u8, bool, Awakened);
+
+/// Whether arrivals are stamped by the application, at the responder and at the prober. If so, network RTT has in it how long
+/// each host took to wake it, and is never held against one that has not.
+pub(super) type Awakened = [bool; 2];
 
 /// Paths whose series are told as one at most; of more an even selection, which makes the interval wider than it could be.
 const MOST_POOLED: usize = 256;
@@ -77,6 +82,7 @@ pub struct PathFacts {
     /// Of network RTT, time-outs included.
     pub(super) samples: u64,
     timeout_ns: u64,
+    awakened: Awakened,
     /// By part, then by step of the settings.
     parts: [[Option<Measured>; 3]; 3],
     /// Losses in separate events, as far as is known: each counted as a part of one.
@@ -86,6 +92,8 @@ pub struct PathFacts {
 /// What became of probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
+    /// Slots that passed without a probe.
+    pub(super) unsent: u64,
     pub(super) sent: u64,
     pub(super) received: u64,
     pub(super) lost: u64,
@@ -98,10 +106,21 @@ impl PathFacts {
         let series = input.series.as_ref();
         Self {
             path: input.path.clone(),
-            account: Counts { sent: account.sent, received: account.received, lost: account.lost },
+            account: Counts {
+                unsent: account.skipped.saturating_add(account.send_errors),
+                sent: account.sent,
+                received: account.received,
+                lost: account.lost,
+            },
             missing: series.err().cloned(),
             samples: series.map_or(0, |series| series.network_rtt.total().samples()),
             timeout_ns: input.timeout_ns,
+            awakened: series
+                .ok()
+                .and_then(|series| series.source)
+                .map_or_else(Awakened::default, |source| {
+                    [source.t2, source.t4].map(|by| by == StampSource::User)
+                }),
             parts: parts(input, settings),
             loss_events: loss_events(input),
         }
@@ -188,7 +207,7 @@ impl<'a> Facts<'a> {
                 pair: *pairs.entry(ends).or_insert(number),
                 src,
                 dst,
-                class: (path.transport, path.memory, path.dscp, src == dst),
+                class: (path.transport, path.memory, path.dscp, src == dst, input.awakened),
             }
         });
         let paths: Vec<Placed<'_>> = facts.collect();

@@ -235,7 +235,7 @@ pub(super) fn incomparable(facts: &Facts<'_>) -> BTreeMap<usize, String> {
             let others = measured.len() - own.len();
             if others < facts.settings.least_references {
                 let reason = format!(
-                    "its network RTT cannot be judged: {} of other pairs to compare it with, at least {} are needed",
+                    "its network RTT cannot be judged: {} of other pairs, carried and stamped alike, to compare it with, at least {} are needed",
                     words::count(others as u64, "path"),
                     facts.settings.least_references,
                 );

@@ -96,6 +96,51 @@ fn nothing_measured_is_unknown() {
     assert_eq!((judgement.verdict, node(&judgement, 0)), (Verdict::Unknown, Verdict::Unknown));
 }
 
+/// A prober that skips most slots, or whose kernel refuses most probes, says nothing of those.
+#[test]
+fn a_path_most_of_whose_probes_never_left_is_unknown() {
+    for unsent in [600, 601] {
+        let mut paths = mesh(4, 1, |_| FINE);
+        paths[0].account.scheduled += unsent;
+        paths[0].account.skipped = unsent - 1;
+        paths[0].account.send_errors = 1;
+        let judgement = judged(4, &paths);
+        let unknown = unsent > 600;
+        let verdict = if unknown { Verdict::Unknown } else { Verdict::Healthy };
+        assert_eq!((judgement.paths[0].verdict, judgement.verdict), (verdict, verdict));
+        let named = judgement
+            .findings
+            .iter()
+            .any(|f| f.summary.contains("601 of its probes were never sent"));
+        assert_eq!(named, unknown, "{:?}", judgement.findings);
+    }
+}
+
+/// A host whose kernel does not stamp arrivals has its own wake-ups in the network RTT that it measures.
+#[test]
+fn stamps_of_the_kernel_are_not_held_against_those_of_an_application() {
+    use crate::timestamp_source::{StampSource, TimestampSource};
+    let is_woken = |n: usize| n >= 6;
+    let mut paths =
+        mesh(9, 1, |at| match usize::from(is_woken(at.src)) + usize::from(is_woken(at.dst)) {
+            0 => FINE,
+            n => Seen { rtt: 40 + 150 * n as u64, ..FINE },
+        });
+    assert_ne!(judged(9, &paths).verdict, Verdict::Healthy);
+    for path in &mut paths {
+        let by = |node: &NodeName| match node.as_str() {
+            "n6" | "n7" | "n8" => StampSource::User,
+            _ => StampSource::Kernel,
+        };
+        let (prober, responder) = (by(&path.path.src.node), by(&path.path.dst.node));
+        let source = TimestampSource { t1: prober, t2: responder, t3: responder, t4: prober };
+        path.series.as_mut().unwrap().source = Some(source);
+    }
+    let judgement = judged(9, &paths);
+    assert_eq!(said(&judgement), Vec::<String>::new());
+    assert_eq!(judgement.verdict, Verdict::Healthy);
+}
+
 #[test]
 fn a_fleet_without_anything_wrong_is_healthy() {
     for nodes in [3, 4, 7] {

@@ -17,6 +17,13 @@ pub(super) fn reason(facts: &Facts<'_>, n: usize) -> Option<String> {
         return None;
     }
     let needed = facts.settings.least_samples;
+    let unsent = path.input.account.unsent;
+    if unsent > 0 && path.settled() < unsent {
+        return Some(format!(
+            "{unsent} of its probes were never sent, and of {} it is known what became of them: those say nothing of the others",
+            path.settled()
+        ));
+    }
     match &path.input.missing {
         missing if path.settled() < needed => {
             let why = missing.as_ref().map_or_else(String::new, |why| format!(": {why}"));

@@ -46,7 +46,8 @@ impl Curve {
         })
     }
 
-    /// All of them in one: exact. Those with stamps from other places than most are left out; `None` without any.
+    /// All of them in one: exact. Those with stamps from other places than most are left out; `None` without any, and where the
+    /// histograms of some are left out of the document, since those that are left are the ill ones.
     pub fn merged<'a>(
         name: &str,
         series: impl Iterator<Item = &'a LatencySeries> + Clone,
@@ -56,16 +57,17 @@ impl Curve {
             *kinds.entry(&one.timestamp_source).or_default() += one.count;
         }
         let kind = kinds.into_iter().max_by_key(|(_, replies)| *replies)?.0;
-        series
-            .filter(|one| one.timestamp_source == kind)
-            .filter_map(|one| Self::of(name, one))
-            .reduce(|mut whole, one| {
-                whole.counts.merge(&one.counts);
-                whole.max_ns = whole.max_ns.max(one.max_ns);
-                whole.replies = whole.replies.saturating_add(one.replies);
-                whole.samples = whole.samples.saturating_add(one.samples);
-                whole
-            })
+        let of_kind = series.filter(|one| one.timestamp_source == kind);
+        if of_kind.clone().any(|one| one.count > 0 && one.hdr_v2.is_empty()) {
+            return None;
+        }
+        of_kind.filter_map(|one| Self::of(name, one)).reduce(|mut whole, one| {
+            whole.counts.merge(&one.counts);
+            whole.max_ns = whole.max_ns.max(one.max_ns);
+            whole.replies = whole.replies.saturating_add(one.replies);
+            whole.samples = whole.samples.saturating_add(one.samples);
+            whole
+        })
     }
 
     /// 1/(1-p) up to which quantiles have an interval: p = 0.025^(1/n).
@@ -177,7 +179,7 @@ const ACROSS: &str = "share of samples at or under, scale 1/(1-p)";
 /// Several curves in one drawing, each named at its end.
 pub fn curves(title: &str, curves: &[Curve]) -> Markup {
     if curves.is_empty() {
-        return html! { p.empty { "No replies, so no curve." } };
+        return html! { p.empty { "No replies, or not the histograms of all, so no curve." } };
     }
     let all: Vec<&Curve> = curves.iter().collect();
     let plane = plane(&all, 760.0, 330.0, 132.0);
@@ -251,7 +253,7 @@ pub fn path_panels(paths: &[&PathDoc], fleet: &[Curve]) -> Markup {
         p.legend {
             span { (key("c1")) "network RTT of the path" }
             span { (key("c0")) "app RTT of the path" }
-            span { (key("fleet")) "network RTT of the fleet" }
+            @if fleet.is_some() { span { (key("fleet")) "network RTT of the fleet" } }
         }
         div.panels { @for (path, curves) in &panels {
             figure {
@@ -278,4 +280,29 @@ pub fn path_panels(paths: &[&PathDoc], fleet: &[Curve]) -> Markup {
 
 fn key(class: &str) -> Markup {
     html! { svg.key viewBox="0 0 26 10" aria-hidden="true" { g class=(class) { path d="M0 5H26" {} } } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gather::{APP_RTT_SOURCE, Gathered};
+    use railgauge_core::histogram::Recorder;
+    use railgauge_core::path::Transport;
+    use railgauge_core::path_window::{Parameters, PathWindow};
+
+    #[test]
+    fn a_curve_of_the_fleet_is_of_all_of_it_or_is_not() {
+        let parameters = Parameters { interval_ns: 1, timeout_ns: 1_000_000_000, size_bytes: 64 };
+        let mut window = PathWindow::new(parameters);
+        let mut recorder = Recorder::new();
+        (1..100).for_each(|n| recorder.record(n * 1_000));
+        window.app_rtt = recorder.drain();
+        let measures = Gathered::from_iter([&window]).measures(1_000_000_000, Transport::Udp);
+        let ill = measures.app_rtt.unwrap();
+        let mut healthy = ill.clone();
+        assert_eq!(ill.timestamp_source, APP_RTT_SOURCE.to_string());
+        assert!(Curve::merged("app RTT", [&healthy, &ill].into_iter()).is_some());
+        healthy.hdr_v2.clear();
+        assert!(Curve::merged("app RTT", [&healthy, &ill].into_iter()).is_none());
+    }
 }

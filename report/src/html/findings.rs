@@ -88,7 +88,7 @@ fn effect(effect: &Effect) -> Markup {
             html! {
                 p.effect {
                     (words(series)) " p" (percentile(*q)) ": " b { (latency(*value_ns)) } " "
-                    (interval(*value_ns, *low_ns, *high_ns)) ", fleet median " (latency(*fleet_median_ns))
+                    (interval(*value_ns, *low_ns, *high_ns)) ", median of the others " (latency(*fleet_median_ns))
                     ": at least " b { (times(*at_least_times)) " x" }
                 }
                 (bar(*value_ns, *low_ns, *high_ns, *fleet_median_ns))
@@ -115,7 +115,7 @@ fn times(value: f64) -> String {
     if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
-/// The interval beside the fleet's median, on a log scale that both fit.
+/// The interval beside the median of those that are not accused, on a log scale that both fit.
 #[expect(clippy::cast_precision_loss, reason = "drawn to a tenth of a unit")]
 fn bar(value_ns: u64, low_ns: u64, high_ns: Option<u64>, median_ns: u64) -> Markup {
     let log = |ns: u64| (ns.max(1) as f64).log10();
@@ -125,12 +125,12 @@ fn bar(value_ns: u64, low_ns: u64, high_ns: Option<u64>, median_ns: u64) -> Mark
     let x = |ns: u64| f(6.0 + 308.0 * (log(ns) - least) / (most - least));
     html! {
         svg.bar viewBox="0 0 320 30" role="img"
-            aria-label={ "interval " (interval(value_ns, low_ns, high_ns)) " beside the fleet's median " (latency(median_ns)) } {
+            aria-label={ "interval " (interval(value_ns, low_ns, high_ns)) " beside the median of the others " (latency(median_ns)) } {
             line.base x1="0" x2="320" y1="12" y2="12" {}
             line.median x1=(x(median_ns)) x2=(x(median_ns)) y1="4" y2="20" {}
             line.range x1=(x(low_ns)) x2=(x(high)) y1="12" y2="12" {}
             circle cx=(x(value_ns)) cy="12" r="4" {}
-            text x=(x(median_ns)) y="29" text-anchor="start" { "fleet" }
+            text x=(x(median_ns)) y="29" text-anchor="start" { "others" }
             text x=(x(value_ns)) y="29" text-anchor="end" { "here" }
         }
     }

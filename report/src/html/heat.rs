@@ -74,6 +74,25 @@ struct Cell {
     long: String,
 }
 
+impl Cell {
+    /// Of two paths between the same nodes the worse; that nothing is known of the other stays to be seen.
+    fn beside(mut self, other: &Self) -> Self {
+        let is_known = |level| !matches!(level, Level::Missing | Level::Withheld);
+        if !is_known(other.level) && is_known(self.level) && !self.number.ends_with('?') {
+            self.number.push('?');
+            self.long += ", another path between them: ";
+            self.long += &other.long;
+        } else if other.number.ends_with('?')
+            && is_known(other.level)
+            && !self.number.ends_with('?')
+        {
+            self.number.push('?');
+            self.long += ", another path between them: not known";
+        }
+        self
+    }
+}
+
 /// All cells of one view: by row and column.
 struct Grid {
     view: View,
@@ -169,10 +188,12 @@ fn grid(paths: &[PathDoc], view: View, index: &HashMap<&str, usize>) -> Grid {
         let ends = (index.get(path.src_node.as_str()), index.get(path.dst_node.as_str()));
         let (Some(&row), Some(&column)) = ends else { continue };
         let new = cell(path, view, scale);
-        match cells.get(&(row, column)) {
-            Some(known) if (known.level, known.size) >= (new.level, new.size) => {}
-            _ => drop(cells.insert((row, column), new)),
-        }
+        let cell = match cells.remove(&(row, column)) {
+            None => new,
+            Some(known) if (known.level, known.size) >= (new.level, new.size) => known.beside(&new),
+            Some(known) => new.beside(&known),
+        };
+        cells.insert((row, column), cell);
     }
     let unit = in_unit_of(scale, scale).1;
     Grid { view, cells, unit, median_ns }
@@ -332,5 +353,27 @@ fn legend(grid: &Grid) -> Markup {
             @if matches!(grid.view, View::Latency(..)) { span { i.l6 { "-" } "too few samples" } }
             span { i.l7 { "?" } "not measured" }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_was_not_measured_does_not_hide_behind_another() {
+        let cell = |level, size, number: &str| Cell {
+            level,
+            size,
+            number: number.to_owned(),
+            long: number.to_owned(),
+        };
+        let good = cell(Level::Step(0), 40, "40");
+        let worse = cell(Level::Step(1), 60, "60");
+        let missing = cell(Level::Missing, 0, "?");
+        assert_eq!(good.clone().beside(&missing).number, "40?");
+        assert_eq!(worse.clone().beside(&good.clone().beside(&missing)).number, "60?");
+        assert_eq!(worse.beside(&good).number, "60");
+        assert_eq!(missing.clone().beside(&missing).number, "?");
     }
 }

@@ -73,7 +73,7 @@ fn sentence(verdict: Verdict, findings: &[&Finding], paths: &[PathDoc]) -> Strin
     };
     match (verdict, top) {
         (Verdict::Healthy, _) => {
-            "Every path that was asked for was measured, and none is slow, loses packets or is silent."
+            "Every path listed was measured: none is slow beside the others, loses too much or is silent."
                 .to_owned()
         }
         (_, Some(finding)) => with_more(&sentence_of(&finding.summary)),
