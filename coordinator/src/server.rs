@@ -169,8 +169,12 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     };
     let sweeps = Sweeps::open(Arc::clone(&fleet), sweeps_dir)?;
     let judging = Judging::new(Arc::clone(&fleet), reader);
-    let operator =
-        Operator { fleet: Arc::clone(&fleet), judging: judging.clone(), sweeps: sweeps.clone() };
+    let operator = Operator {
+        fleet: Arc::clone(&fleet),
+        judging: judging.clone(),
+        sweeps: sweeps.clone(),
+        ingest: ingest.clone(),
+    };
     let pages = Pages {
         ingest: ingest.clone(),
         stopping: stop.clone(),
