@@ -143,14 +143,6 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let lock = state_dir::take(&config.state_dir)?;
     let epochs = Epochs::open(&config.state_dir)?;
     let store = Store::open(store_config(&config))?;
-    for incident in store.incidents() {
-        tracing::error!(
-            "{} is damaged and set aside as {}: {}",
-            incident.file,
-            incident.set_aside_as,
-            incident.reason
-        );
-    }
     let reader = store.reader();
     let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;
     let fleet = Arc::new(Fleet::new(config.lease.duration()));
