@@ -12,7 +12,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Measures the paths from this node to others, as the coordinator plans, and answers the others' probes.
 #[derive(Parser)]
-#[command(name = "railgauge-agent", version = railgauge_agent::VERSION)]
+#[command(
+    name = "railgauge-agent",
+    version = railgauge_agent::VERSION,
+    after_help = "While all is well it says nothing; RAILGAUGE_LOG=info says more. SIGHUP reads the configuration again. Exit codes: \
+                  0 told to stop; 2 usage or configuration; 3 it could not run."
+)]
 struct Arguments {
     /// The configuration [default: /etc/railgauge/agent.toml, where there is one]
     #[arg(long, env = "RAILGAUGE_CONFIG", value_name = "FILE")]

@@ -246,5 +246,10 @@ fn lines(node: &Node, coordinator_version: &str) -> Vec<String> {
         lines.push(begun.join(", "));
     }
     lines.extend(node.notes.iter().cloned());
+    if node.state == "lost" {
+        let way =
+            "see `systemctl status railgauge-agent` there, its log, and its way to the coordinator";
+        lines.push(way.to_owned());
+    }
     lines
 }

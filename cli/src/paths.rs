@@ -55,8 +55,7 @@ fn table(paths: &Paths, args: &PathsArgs) -> String {
         wrap(&mut text, "error ", error);
     }
     if paths.paths.is_empty() {
-        let way = "no path was probed meanwhile: `railgauge nodes` shows who is there, --since looks further back";
-        wrap(&mut text, "", way);
+        wrap(&mut text, "", nothing(&args.nodes));
         return text;
     }
     let shown = usize::try_from(args.worst).unwrap_or(usize::MAX);
@@ -75,6 +74,17 @@ fn table(paths: &Paths, args: &PathsArgs) -> String {
         merged.add(&name, aggregate.verdict, &aggregate.measures);
     }
     text + "\n" + &merged.text() + "\n" + LEGEND + "\n"
+}
+
+/// What to do where there is no path: measurements come once a window is over, not as they are made.
+const fn nothing(selector: &str) -> &'static str {
+    if selector.is_empty() {
+        "no measurements of that time are here: agents send them every 10 s, or as window says in the coordinator's \
+         configuration; `railgauge nodes` shows who is there, --since looks further back"
+    } else {
+        "no measurements of such nodes and that time are here: `railgauge nodes` lists the nodes with their labels, --since \
+         looks further back"
+    }
 }
 
 fn counted_u64(number: u64, thing: &str) -> String {

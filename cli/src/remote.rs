@@ -48,6 +48,11 @@ pub enum RemoteError {
         /// What the system said.
         source: tonic::transport::Error,
     },
+    /// A web server, as the coordinator's own page.
+    #[error(
+        "what answers at {0} is no coordinator's gRPC: its page has another port than --coordinator, by default 7461 and 7460"
+    )]
+    NotGrpc(String),
     /// It refuses, in its own words.
     #[error("{0}")]
     Refused(String),
@@ -73,7 +78,7 @@ pub enum RemoteError {
 impl RemoteError {
     /// Whether what was typed is wrong (exit code 2), as against the world (3).
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Url(_) | Self::Usage(_))
+        matches!(self, Self::Url(_) | Self::NotGrpc(_) | Self::Usage(_))
     }
 }
 
@@ -155,6 +160,10 @@ impl Remote {
         let text = status.message().to_owned();
         let said = if text.is_empty() { status.code().description().to_owned() } else { text };
         match status.code() {
+            // Tonic's own words: it has no code for an answer that is not gRPC.
+            Code::Internal if said.contains("compression flag") => {
+                RemoteError::NotGrpc(self.url.clone())
+            }
             Code::InvalidArgument | Code::NotFound => RemoteError::Usage(said),
             Code::Unavailable | Code::Unknown | Code::Cancelled => {
                 RemoteError::Lost { url: self.url.clone(), said }

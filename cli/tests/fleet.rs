@@ -96,7 +96,7 @@ fn no_path_is_unknown_and_a_verdict_decides_otherwise() {
     }
     let healthy = coordinator::path("b", "a", "healthy", 14_000);
     for (paths, code, part) in [
-        (json!([]), 3, "no path was probed meanwhile"),
+        (json!([]), 3, "no measurements of that time are here"),
         (json!([healthy]), 0, "verdict healthy: 1 path\n"),
         (json!([healthy, silent]), 3, "verdict unknown: 2 paths, 1 unknown\n"),
         (json!([silent]), 3, "no RTT: no reply"),

@@ -232,6 +232,14 @@ impl Config {
             let what = format!("it must lie between {least} and {most}");
             Err(ConfigError::Value { key, value: value.to_string(), what })
         };
+        let size = |key, value: Size, least: u64, most: u64| {
+            if (least..=most).contains(&value.as_bytes()) {
+                return Ok(());
+            }
+            let (least, most) = (Size::from_bytes(least), Size::from_bytes(most));
+            let what = format!("it must lie between {least} and {most}");
+            Err(ConfigError::Value { key, value: value.to_string(), what })
+        };
         let (second, hour) = (Span::from_secs(1), Span::from_secs(3_600));
         span("window", self.window, second, Span::from_secs(60))?;
         if !60_000_000_000u64.is_multiple_of(self.window.as_nanos()) {
@@ -242,7 +250,7 @@ impl Config {
         span("lease", self.lease, Span::from_secs(3), hour)?;
         span("probe_interval", self.probe_interval, Span::from_millis(1), Span::from_secs(60))?;
         span("probe_timeout", self.probe_timeout, Span::from_millis(1), Span::from_secs(60))?;
-        count("probe_size", self.probe_size.as_bytes(), 44, 8_972)?;
+        size("probe_size", self.probe_size, 44, 8_972)?;
         count("full_mesh_up_to", self.full_mesh_up_to.into(), 0, 1_024)?;
         count("targets_per_port", self.targets_per_port.into(), 1, 1_024)?;
         count("inbound_per_second", self.inbound_per_second.into(), 1, 10_000_000)?;
@@ -250,7 +258,7 @@ impl Config {
         span("keep_raw", self.keep_raw, self.window, year)?;
         span("keep_minutes", self.keep_minutes, Span::from_secs(60), year)?;
         span("keep_hours", self.keep_hours, hour, Span::from_secs(3_660 * 86_400))?;
-        count("keep_bytes", self.keep_bytes.as_bytes(), 16 << 20, 1 << 60)
+        size("keep_bytes", self.keep_bytes, 16 << 20, 1 << 60)
     }
 }
 

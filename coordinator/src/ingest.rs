@@ -5,9 +5,9 @@
 //! session that finds no room stops reading its stream, and the agent keeps its windows.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self as channel, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ pub struct Counters {
     pub windows_refused: AtomicU64,
     /// Windows that could not be stored when they came, and stay with their agents.
     pub windows_failed: AtomicU64,
+    /// Why the last group could not be stored.
+    failing: Mutex<Option<String>>,
     /// When the thread last showed that it lives, nanoseconds of the monotonic clock.
     beat: AtomicU64,
 }
@@ -97,6 +99,11 @@ impl Counters {
     /// Windows on the disk.
     pub fn windows_ingested(&self) -> u64 {
         self.windows_ingested.load(Relaxed)
+    }
+
+    /// Why windows cannot be stored now, if so.
+    pub fn failing(&self) -> Option<String> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -131,7 +138,8 @@ impl<S: Keeper> Ingest<S> {
         let counters = Arc::new(Counters::default());
         let backlog = Arc::new(Semaphore::new(BACKLOG / UNIT));
         let counted = Arc::clone(&counters);
-        let writer = Writer { store, jobs: received, counters: counted, trouble: None };
+        let writer =
+            Writer { store, jobs: received, counters: counted, trouble: None, failing: None };
         let thread = thread::Builder::new().name("ingest".to_owned()).spawn(|| writer.run())?;
         Ok((Self { jobs, backlog, counters }, thread))
     }
@@ -184,6 +192,8 @@ struct Writer<S> {
     counters: Arc<Counters>,
     /// What last went wrong with maintenance.
     trouble: Option<String>,
+    /// What last kept windows from the disk.
+    failing: Option<String>,
 }
 
 /// Batches that are stored together.
@@ -267,6 +277,7 @@ impl<S: Keeper> Writer<S> {
         }
         let outcomes = self.store.ingest(&batches, now.wall);
         debug_assert_eq!(outcomes.len(), waiting.len(), "one outcome for each batch");
+        self.tell(&outcomes);
         for ((settled, _room, instance, first_sequence, windows), outcome) in
             waiting.into_iter().zip(outcomes)
         {
@@ -280,6 +291,26 @@ impl<S: Keeper> Writer<S> {
             // A session that is gone needs no answer: its agent sends the batch again, and it is a duplicate then.
             drop(settled.try_send(Settled { instance, first_sequence, windows, outcome }));
         }
+    }
+
+    /// Agents keep what cannot be stored and reconnect, so that without this line the fleet would seem to flap. A sentence is
+    /// logged when it is another than the last.
+    fn tell(&mut self, outcomes: &[Outcome]) {
+        let failed = outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Failed(why) => Some(why.clone()),
+            _ => None,
+        });
+        if failed == self.failing {
+            return;
+        }
+        match &failed {
+            Some(why) => tracing::error!(
+                "windows cannot be stored, they stay with their agents, which reconnect until they can be: {why}"
+            ),
+            None => tracing::warn!("windows are stored again"),
+        }
+        self.failing.clone_from(&failed);
+        *self.counters.failing.lock().unwrap_or_else(PoisonError::into_inner) = failed;
     }
 }
 
@@ -319,6 +350,7 @@ mod tests {
         }
         assert_eq!(ingest.with_store(|store| store.0).await, Ok(1), "one group");
         assert_eq!(ingest.counters().windows_failed.load(Relaxed), 3);
+        assert_eq!(ingest.counters().failing().as_deref(), Some("no space left on device"));
         assert_eq!(ingest.backlog.available_permits(), BACKLOG / UNIT);
         ingest.finish();
         thread.join().unwrap();

@@ -22,7 +22,12 @@ const CANNOT: u8 = 3;
 
 /// The daemon of a cluster: it plans who probes whom, keeps what was measured, and answers `railgauge`
 #[derive(Parser)]
-#[command(name = "railgauge-coordinator", version = VERSION)]
+#[command(
+    name = "railgauge-coordinator",
+    version = VERSION,
+    after_help = "--check-config shows the defaults. While all is well it says nothing; RAILGAUGE_LOG=info says more. SIGHUP reads \
+                  the configuration again. Exit codes: 0 told to stop; 2 usage or configuration; 3 it could not run."
+)]
 struct Arguments {
     /// The configuration file [default: /etc/railgauge/coordinator.toml, if it is there]
     #[arg(long, env = "RAILGAUGE_CONFIG", value_name = "FILE")]
@@ -161,5 +166,7 @@ fn status(running: &Running) -> String {
     let silent = running.ingest.silent_for(now.monotonic).as_secs();
     let waits =
         if silent > 5 { format!(", the store is silent for {silent} s") } else { String::new() };
-    format!("{} agents connected, {stored} windows stored{waits}", running.fleet.open())
+    let failing = running.ingest.counters().failing();
+    let fails = failing.map_or_else(String::new, |why| format!(", none can be stored now: {why}"));
+    format!("{} agents connected, {stored} windows stored{waits}{fails}", running.fleet.open())
 }

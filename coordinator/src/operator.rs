@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::VERSION;
 use crate::documents;
 use crate::fleet::Fleet;
+use crate::ingest::Ingest;
 use crate::judging::Judging;
 use crate::registry::{Node, State};
 use crate::sweeps::Sweeps;
@@ -23,6 +24,8 @@ pub struct Operator {
     pub judging: Judging,
     /// What is measured now.
     pub sweeps: Sweeps,
+    /// Whether windows are stored.
+    pub ingest: Ingest,
 }
 
 #[tonic::async_trait]
@@ -33,7 +36,9 @@ impl v1::operator_server::Operator for Operator {
         &self,
         _: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        let nodes = self.fleet.nodes().iter().map(node_message).collect();
+        let failing = self.ingest.counters().failing();
+        let nodes = self.fleet.nodes();
+        let nodes = nodes.iter().map(|node| node_message(node, failing.as_deref())).collect();
         let coordinator_version = VERSION.to_owned();
         Ok(Response::new(v1::ListNodesResponse { nodes, coordinator_version }))
     }
@@ -85,7 +90,13 @@ impl v1::operator_server::Operator for Operator {
     }
 }
 
-fn node_message(node: &Node) -> v1::Node {
+/// `failing` is why the coordinator cannot store windows, if so.
+fn node_message(node: &Node, failing: Option<&str>) -> v1::Node {
+    let mut notes = node.notes();
+    // It is not the node that is ill: its stream ends with each batch, and begins anew.
+    if let Some(why) = failing.filter(|_| node.state == State::Reconnecting) {
+        notes.push(format!("the coordinator cannot store its windows, which stay with it: {why}"));
+    }
     let state = match node.state {
         State::Connected => v1::NodeState::Connected,
         State::Reconnecting => v1::NodeState::Reconnecting,
@@ -113,6 +124,6 @@ fn node_message(node: &Node) -> v1::Node {
         restarts: node.restarts,
         reboots: node.reboots,
         cpu_permille: node.health.cpu_permille,
-        notes: node.notes(),
+        notes,
     }
 }

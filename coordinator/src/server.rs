@@ -143,14 +143,6 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let lock = state_dir::take(&config.state_dir)?;
     let epochs = Epochs::open(&config.state_dir)?;
     let store = Store::open(store_config(&config))?;
-    for incident in store.incidents() {
-        tracing::error!(
-            "{} is damaged and set aside as {}: {}",
-            incident.file,
-            incident.set_aside_as,
-            incident.reason
-        );
-    }
     let reader = store.reader();
     let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;
     let fleet = Arc::new(Fleet::new(config.lease.duration()));
@@ -169,8 +161,12 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     };
     let sweeps = Sweeps::open(Arc::clone(&fleet), sweeps_dir)?;
     let judging = Judging::new(Arc::clone(&fleet), reader);
-    let operator =
-        Operator { fleet: Arc::clone(&fleet), judging: judging.clone(), sweeps: sweeps.clone() };
+    let operator = Operator {
+        fleet: Arc::clone(&fleet),
+        judging: judging.clone(),
+        sweeps: sweeps.clone(),
+        ingest: ingest.clone(),
+    };
     let pages = Pages {
         ingest: ingest.clone(),
         stopping: stop.clone(),

@@ -102,7 +102,8 @@ fn key_before(before: &str) -> Option<String> {
     let (key, _) = line.split_once('=')?;
     let table = before.lines().rev().skip(1).find_map(|line| {
         let line = line.trim();
-        line.strip_prefix('[').and_then(|line| line.split_once(']')).map(|(table, _)| table.trim())
+        let (table, _) = line.strip_prefix('[')?.split_once(']')?;
+        Some(table.trim_start_matches('[').trim())
     });
     let key = key.trim();
     Some(table.map_or_else(|| key.to_owned(), |table| format!("{table}.{key}")))

@@ -30,7 +30,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// A name.
-    #[error("{key}: {source}")]
+    #[error("{key}")]
     Name {
         /// Of which key.
         key: &'static str,
@@ -209,6 +209,12 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
 fn check(config: &Config) -> Result<(), ConfigError> {
     let node = NodeName::new(&config.node);
     node.map_err(|source| ConfigError::Name { key: "node", source })?;
+    let url = ["http://", "https://"].iter().find_map(|way| config.coordinator.strip_prefix(way));
+    if url.is_none_or(|rest| !rest.trim_end_matches('/').contains(':')) {
+        let value = config.coordinator.clone();
+        let what = "write http://HOST:PORT, as http://127.0.0.1:7460";
+        return Err(ConfigError::Value { key: "coordinator", value, what });
+    }
     let plaintext = coordinator_address(&config.coordinator).is_some_and(|ip| ip.is_loopback());
     if !config.insecure || !plaintext {
         return Err(ConfigError::NoTls(config.coordinator.clone()));
@@ -302,6 +308,11 @@ mod tests {
             ("insecure = true\nspool_bytes = 5", "agent.toml:2: spool_bytes: \"5\" is no size"),
             ("insecure = true\nspool_bytes = \"5B\"", "spool_bytes = 5B: at least 1MiB"),
             ("", "coordinator = http://127.0.0.1:7460: TLS between the daemons comes"),
+            ("insecure = true\ncoordinator = \"127.0.0.1:7460\"", "write http://HOST:PORT"),
+            (
+                "[[endpoint]]\nport = \"e\"\naddress = \"127.0.0\"",
+                "agent.toml:3: endpoint.address: invalid IP address",
+            ),
             ("insecure = true\ncoordinator = \"http://192.0.2.1:7460\"", "an address on loopback"),
             ("insecure = true\nnode = \"a b\"", "node: \"a b\" is no node name"),
             (&format!("{endpoint}\"0.0.0.0\""), "endpoint.address = 0.0.0.0: one address"),
@@ -310,7 +321,10 @@ mod tests {
                 "agent.toml:5: unknown key \"udp_prot\"",
             ),
         ] {
-            let error = read(text).unwrap_err().to_string();
+            let error = read(text).unwrap_err();
+            let source =
+                std::error::Error::source(&error).map_or_else(String::new, |e| format!(": {e}"));
+            let error = format!("{error}{source}");
             assert!(error.contains(said), "{error:?} does not say {said:?}");
         }
     }

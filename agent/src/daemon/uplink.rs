@@ -59,6 +59,10 @@ const LAST_WORDS: Duration = Duration::from_millis(1_200);
 enum Ended {
     #[error("the coordinator at {url} cannot be reached")]
     Connect { url: String, source: tonic::transport::Error },
+    #[error(
+        "what answers at the coordinator's URL is no gRPC: its page has another port, by default 7461, agents want 7460"
+    )]
+    NotGrpc,
     #[error("the coordinator refuses this agent: {0}")]
     Refused(String),
     #[error("the coordinator's stream ended: {0}")]
@@ -463,6 +467,8 @@ fn refusal(status: &tonic::Status) -> Ended {
         | Code::InvalidArgument
         | Code::PermissionDenied
         | Code::Unauthenticated => Ended::Refused(text),
+        // Tonic's own words: it has no code for an answer that is not gRPC.
+        Code::Internal if text.contains("compression flag") => Ended::NotGrpc,
         _ => Ended::Stream(text),
     }
 }

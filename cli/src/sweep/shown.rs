@@ -63,6 +63,13 @@ pub(super) fn announcement(event: &SweepAnnounced) -> String {
     for node in &event.excluded {
         wrap(&mut text, "left out: ", node);
     }
+    if event.measurements == 0 {
+        wrap(
+            &mut text,
+            "",
+            "nothing would be measured: a sweep needs two connected nodes or more, `railgauge nodes` lists them",
+        );
+    }
     text
 }
 

@@ -142,6 +142,9 @@ fn effect(effect: &Effect) -> String {
             percent(*low),
             percent(*high)
         ),
+        Effect::Samples { samples, needed } if samples >= needed => {
+            format!("{} samples a path at least, but nothing to hold them against", count(*samples))
+        }
         Effect::Samples { samples, needed } => {
             format!("{} samples, {} needed for a statement", count(*samples), count(*needed))
         }

@@ -59,7 +59,7 @@ fn mistakes_are_sentences() {
             "window = 7s: a minute must be a whole number of windows, so that minutes can be merged from them",
         ),
         ("window = \"1ms\"\n", "window = 1ms: it must lie between 1s and 1m"),
-        ("probe_size = \"1B\"\n", "probe_size = 1: it must lie between 44 and 8972"),
+        ("probe_size = \"1B\"\n", "probe_size = 1B: it must lie between 44B and 8972B"),
         ("listen = \"localhost\"\n", "coordinator.toml:1: listen: invalid socket address syntax"),
     ];
     for (text, expected) in cases {

@@ -233,7 +233,7 @@ impl Files {
             set_aside_as,
             octets,
             reason,
-            "a file of the store is damaged and was set aside"
+            "a file of the store is damaged and was set aside: what it held is missing from what is shown, the rest goes on"
         );
         let mut inner = self.inner();
         if inner.incidents.len() < INCIDENTS {

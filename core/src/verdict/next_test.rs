@@ -3,6 +3,9 @@
 use super::facts::Facts;
 use crate::finding::{Component, ComponentKind, FindingKind};
 
+/// What [`crate::sweep`] says of a measurement that was cancelled.
+const CANCELLED: &str = "cancelled";
+
 /// What to check at the component, then the sweep that confirms or acquits it: with partners that its evidence shows to be good.
 pub(super) fn of(
     facts: &Facts<'_>,
@@ -37,8 +40,26 @@ pub(super) fn of(
     format!("{check}; then `railgauge sweep --nodes {nodes}`")
 }
 
+/// Of a sweep that was ended early nobody is to blame.
+fn was_cancelled(facts: &Facts<'_>, accused: &[usize]) -> bool {
+    let cancelled = |n: &usize| facts.paths[*n].input.missing.as_deref() == Some(CANCELLED);
+    let all = |node: &usize| {
+        let own = &facts.touching[*node];
+        !own.is_empty() && own.iter().all(cancelled) && !facts.absent.contains_key(node)
+    };
+    !accused.is_empty() && accused.iter().all(all)
+}
+
 fn no_data(facts: &Facts<'_>, component: &Component, accused: &[usize]) -> String {
+    let present = facts.nodes.len() - facts.absent.len();
     match component.kind {
+        ComponentKind::Node if was_cancelled(facts, accused) => {
+            "nothing is known against it, the sweep was cancelled: sweep again".to_owned()
+        }
+        ComponentKind::Fleet if present >= 3 => {
+            "sweep again, and let all rounds run: paths between three nodes or more are needed"
+                .to_owned()
+        }
         ComponentKind::Node => format!(
             "on {} check `systemctl status railgauge-agent` and that it reaches the coordinator; then sweep again",
             component.name

@@ -485,6 +485,20 @@ fn a_path_without_delays_is_unknown_and_still_loses() {
 }
 
 #[test]
+fn who_was_not_asked_because_of_a_cancelled_sweep_is_not_to_be_looked_at() {
+    let mut paths = mesh(4, 1, |_| FINE);
+    let of_n3 = |p: &Path| [&p.src.node, &p.dst.node].iter().any(|node| node.as_str() == "n3");
+    for path in paths.iter_mut().filter(|p| of_n3(&p.path)) {
+        path.account = WindowAccount::default();
+        path.series = Err("cancelled".to_owned());
+    }
+    let judgement = judged(4, &paths);
+    assert_eq!(said(&judgement), ["Unknown NoData Node n3"]);
+    let next = &judgement.findings[0].next_test;
+    assert!(next.ends_with("the sweep was cancelled: sweep again"), "{next}");
+}
+
+#[test]
 fn one_stall_convicts_nobody() {
     let mut paths = mesh(4, 1, |_| FINE);
     // 80 of 600 samples in a row: enough for p90, but one event.

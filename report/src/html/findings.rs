@@ -100,6 +100,10 @@ fn effect(effect: &Effect) -> Markup {
                 " [" (percent(*low)) " to " (percent(*high)) "]"
             }
         },
+        // Only a comparison is missing.
+        Effect::Samples { samples, needed } if samples >= needed => html! {
+            p.effect { (count(*samples)) " samples a path at least, but nothing to hold them against" }
+        },
         Effect::Samples { samples, needed } => html! {
             p.effect { (count(*samples)) " samples, " (count(*needed)) " needed for a statement" }
         },
