@@ -267,17 +267,18 @@ impl Counts {
     pub fn of(windows: u64, window: &PathWindow) -> Self {
         let account = &window.account;
         let splits = window.splits.iter().map(|split| {
-            split.network_rtt.samples()
-                + split.prober_delay.samples()
-                + split.responder_delay.samples()
+            let parts = [&split.network_rtt, &split.prober_delay, &split.responder_delay];
+            parts.map(railgauge_core::histogram::Window::samples)
         });
+        // An agent may claim anything, and none of it must end the thread that stores.
+        let samples = splits.flatten().fold(window.app_rtt.samples(), u64::saturating_add);
         Self {
             windows,
             scheduled: account.scheduled,
             sent: account.sent,
             received: account.received,
             lost: account.lost,
-            samples: window.app_rtt.samples() + splits.sum::<u64>(),
+            samples,
         }
     }
 
