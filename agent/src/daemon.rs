@@ -17,6 +17,14 @@ mod state;
 mod target;
 mod uplink;
 
+/// What stands between a coordinator's wishes and the threads that fulfil them, for whoever tests it with anything.
+pub mod checks {
+    pub use super::news::printable;
+    pub use super::orders::config as order;
+    pub use super::state::lanes;
+    pub use super::target::Endpoints;
+}
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};

@@ -171,11 +171,23 @@ pub fn load(file: Option<&Path>, flags: &Layer) -> Result<Config, ConfigError> {
     let path = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
     let name = path.display().to_string();
     let under = match fs::read_to_string(path) {
-        Ok(text) => settings::read(&name, &text)?,
+        Ok(text) => return parse(&name, &text, flags),
         Err(e) if e.kind() == io::ErrorKind::NotFound && file.is_none() => Layer::default(),
         Err(source) => return Err(ConfigError::Read { file: name, source }),
     };
-    let config = Config::of(flags, &under);
+    checked(flags, &under)
+}
+
+/// Puts `flags` over `text`, what is in the file of that name.
+///
+/// # Errors
+/// When it says what cannot be.
+pub fn parse(name: &str, text: &str, flags: &Layer) -> Result<Config, ConfigError> {
+    checked(flags, &settings::read(name, text)?)
+}
+
+fn checked(flags: &Layer, under: &Layer) -> Result<Config, ConfigError> {
+    let config = Config::of(flags, under);
     config.check_values()?;
     Ok(config)
 }

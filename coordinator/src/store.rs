@@ -42,7 +42,7 @@ use redb::ReadableTable as _;
 pub use maintain::Progress;
 pub use name::Level;
 pub use read::{Reader, Resolution, Selection, SeriesWindows, Stored, Totals};
-pub use row::{Counts, Series};
+pub use row::{Counts, Series, readable, readable_content};
 
 use file::{Disk, FileError, SCHEMA, Tables, View, unit, write};
 use files::Files;

@@ -346,6 +346,20 @@ pub struct Batch {
     pub windows: Vec<(usize, PathWindow)>,
 }
 
+/// Probes and samples that a window of an agent's can have: more than an hour at any rate, and the losses of a day that a
+/// split may carry. Many windows of so many still add up: sums that stop at what 64 bits hold would contradict each other, and
+/// what was merged of them would look like damage to whoever reads it back.
+const MOST_SAMPLES: u64 = 1 << 40;
+
+fn within_reason(window: &PathWindow) -> Result<(), ConvertError> {
+    let splits = window.splits.iter().map(|split| split.network_rtt.samples());
+    let most = splits.fold(window.account.scheduled, u64::max);
+    if most > MOST_SAMPLES {
+        return Err(value("a window's number of samples", most, "at most 2^40"));
+    }
+    Ok(())
+}
+
 /// A batch.
 ///
 /// # Errors
@@ -374,7 +388,9 @@ pub fn batch(from: &v1::WindowBatch) -> Result<Batch, ConvertError> {
         if path >= paths.len() {
             return Err(value("a window's path", each.path.into(), "one of the batch's paths"));
         }
-        Ok((path, window(index, each)?))
+        let window = window(index, each)?;
+        within_reason(&window)?;
+        Ok((path, window))
     });
     Ok(Batch {
         agent,

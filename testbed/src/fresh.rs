@@ -28,7 +28,12 @@ impl Fresh {
 
     /// The next window: four series of [`PROBES`] samples each.
     pub fn window(&mut self) -> PathWindow {
-        for _ in 0..PROBES {
+        self.window_of(PROBES)
+    }
+
+    /// The next window, of so many probes.
+    pub fn window_of(&mut self, probes: u64) -> PathWindow {
+        for _ in 0..probes {
             let network = self.latency(10_000.0, 0.01);
             let (prober, responder) = (self.latency(2_500.0, 0.01), self.latency(1_500.0, 0.01));
             let parts = [network + prober + responder, network, prober, responder];
@@ -46,7 +51,7 @@ impl Fresh {
             Parameters { interval_ns: 100_000_000, timeout_ns: 1_000_000_000, size_bytes: 44 };
         let mut window = PathWindow::new(parameters);
         let account = &mut window.account;
-        (account.scheduled, account.sent, account.received) = (PROBES, PROBES, PROBES);
+        (account.scheduled, account.sent, account.received) = (probes, probes, probes);
         window.app_rtt = app_rtt;
         window.splits = vec![Split { source, network_rtt, prober_delay, responder_delay }];
         window

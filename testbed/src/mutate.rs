@@ -1,20 +1,27 @@
-//! Packets that nobody should send: a seeded mutator, and for each decoder an exercise that feeds it such
-//! packets and checks what must hold whatever comes.
+//! Packets, messages and documents that nobody should send: a seeded mutator, and for each decoder an exercise that feeds it
+//! such and checks what must hold whatever comes.
 //!
 //! The fuzz targets in `testbed/fuzz` call the same exercises with octets that libFuzzer chooses; the tests
 //! here are the same in miniature, with octets that a seed chooses.
 
 mod frames;
 mod histograms;
+mod json;
+mod messages;
+mod outside;
 mod replies;
 mod requests;
+pub mod seeds;
 mod segments;
 mod signing;
+mod wire;
 
 use std::collections::BTreeMap;
 
 pub use frames::exercise_frames;
 pub use histograms::exercise_histogram;
+pub use messages::{exercise_agent_message, exercise_coordinator_message};
+pub use outside::{exercise_document, exercise_row, exercise_text};
 pub use replies::exercise_sender_reply;
 pub use requests::ReflectorExercise;
 pub use segments::exercise_segment;
@@ -36,6 +43,26 @@ const MAX_LEN: usize = 512;
 /// Octets that sit at the edges of fields: lengths, flags, TLV types, signs.
 const EDGES: [u8; 16] =
     [0, 1, 4, 7, 8, 16, 0x20, 0x40, 0x7f, 0x80, 0xa0, 0xf0, 0xfb, 0xfe, 0xff, 44];
+
+/// Numbers at the edges of types and limits.
+const NUMBERS: [u64; 16] = [
+    0,
+    1,
+    2,
+    63,
+    1_024,
+    0xffff,
+    0x1_0000,
+    1 << 31,
+    0xffff_ffff,
+    60_000_000_000,
+    1 << 40,
+    1 << 62,
+    (1 << 63) - 1,
+    1 << 63,
+    u64::MAX - 1,
+    u64::MAX,
+];
 
 impl Mutator {
     /// A mutator for one seed.

@@ -177,8 +177,20 @@ pub fn load(
             return Err(ConfigError::Read { file: path.display().to_string(), source });
         }
     };
-    let file: File = settings::read(&path.display().to_string(), &text)?;
-    combine(file, flags.clone(), host)
+    parse(&path.display().to_string(), &text, flags, host)
+}
+
+/// Puts `flags` over `text`, what is in the file of that name.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse(
+    name: &str,
+    text: &str,
+    flags: &Flags,
+    host: Option<String>,
+) -> Result<Config, ConfigError> {
+    combine(settings::read(name, text)?, flags.clone(), host)
 }
 
 fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, ConfigError> {

@@ -158,7 +158,11 @@ fn empty_result(order: &v1::SweepOrder, error: String) -> v1::SweepResult {
     v1::SweepResult { sweep_id, order: order.order, windows: None, error, validity: Vec::new() }
 }
 
-fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingConfig), String> {
+/// What is to be measured, and how, when the order can be carried out.
+///
+/// # Errors
+/// A sentence for the coordinator.
+pub fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingConfig), String> {
     let target = order.target.as_ref().ok_or("the order names no target")?;
     let Checked { path, peer, local, interval, timeout, size, .. } =
         target::check(target, ours, SHORTEST_INTERVAL)?;

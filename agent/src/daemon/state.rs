@@ -17,7 +17,7 @@ use super::news::{Said, printable};
 use super::orders::Orders;
 use super::orders::Room;
 use super::recorder::Recorded;
-use super::target::{self, Checked, LARGEST_LANE};
+use super::target::{self, Checked, Endpoints, LARGEST_LANE};
 use crate::mesh::{self, LaneSetup, Mesh};
 
 /// Without a coordinator the last plan goes on at this part of its rate (design D7).
@@ -154,7 +154,7 @@ impl NodeState {
         }
         self.epoch = plan.epoch;
         self.lease = Duration::from_nanos(plan.lease_ns);
-        let (lanes, left_out) = self.lanes(&plan.targets);
+        let (lanes, left_out) = lanes(&plan.targets, &self.identity.endpoints);
         if let Some((first, count)) = left_out {
             if self.said.is_news(&first) {
                 tracing::error!("the plan has {count} targets that are left out, such as: {first}");
@@ -165,47 +165,6 @@ impl NodeState {
         self.lanes = lanes;
         self.mesh.plan(self.epoch, self.lanes.clone());
         self.renew(plan.epoch);
-    }
-
-    /// What of a plan can be probed; and of the rest, the first reason and the number.
-    fn lanes(&self, targets: &[v1::Target]) -> (Vec<LaneSetup>, Option<(String, usize)>) {
-        let (mut lanes, mut left_out, mut known) = (Vec::new(), None, HashSet::new());
-        let mut memory = MOST_MEMORY;
-        for target in targets {
-            let lane = self.lane(target).and_then(|lane| {
-                if lanes.len() >= MOST_PATHS {
-                    return Err(format!("a plan has at most {MOST_PATHS} paths"));
-                }
-                let needed = mesh::memory_of(&lane);
-                let rest = memory.checked_sub(needed);
-                let rest = rest.ok_or_else(|| {
-                    format!(
-                        "{}: with it the plan needs more than {} MiB",
-                        lane.path,
-                        MOST_MEMORY >> 20
-                    )
-                })?;
-                if !known.insert(Arc::clone(&lane.path)) {
-                    return Err(format!("{} is in the plan twice", lane.path));
-                }
-                memory = rest;
-                Ok(lane)
-            });
-            match lane {
-                Ok(lane) => lanes.push(lane),
-                Err(why) => left_out.get_or_insert((printable(&why), 0)).1 += 1,
-            }
-        }
-        (lanes, left_out)
-    }
-
-    fn lane(&self, target: &v1::Target) -> Result<LaneSetup, String> {
-        let Checked { path, peer, local, interval, phase, timeout, size } =
-            target::check(target, &self.identity.endpoints, SHORTEST_INTERVAL)?;
-        if size > LARGEST_LANE {
-            return Err(format!("{path}: {size} octets are more than {LARGEST_LANE}"));
-        }
-        Ok(LaneSetup { path: Arc::new(path), peer, local, interval, phase, timeout, size })
     }
 
     /// The plan of this epoch is valid for another lease.
@@ -297,4 +256,44 @@ impl NodeState {
             if failed > 0 { format!(", {failed} without a socket") } else { String::new() };
         format!("{link}; {paths} paths{rate}{failed}; {} windows in the spool", self.spool.windows)
     }
+}
+
+/// What of a plan can be probed; and of the rest, the first reason and the number.
+pub fn lanes(
+    targets: &[v1::Target],
+    ours: &Endpoints,
+) -> (Vec<LaneSetup>, Option<(String, usize)>) {
+    let (mut lanes, mut left_out, mut known) = (Vec::new(), None, HashSet::new());
+    let mut memory = MOST_MEMORY;
+    for target in targets {
+        let lane = lane(target, ours).and_then(|lane| {
+            if lanes.len() >= MOST_PATHS {
+                return Err(format!("a plan has at most {MOST_PATHS} paths"));
+            }
+            let needed = mesh::memory_of(&lane);
+            let rest = memory.checked_sub(needed);
+            let rest = rest.ok_or_else(|| {
+                format!("{}: with it the plan needs more than {} MiB", lane.path, MOST_MEMORY >> 20)
+            })?;
+            if !known.insert(Arc::clone(&lane.path)) {
+                return Err(format!("{} is in the plan twice", lane.path));
+            }
+            memory = rest;
+            Ok(lane)
+        });
+        match lane {
+            Ok(lane) => lanes.push(lane),
+            Err(why) => left_out.get_or_insert((printable(&why), 0)).1 += 1,
+        }
+    }
+    (lanes, left_out)
+}
+
+fn lane(target: &v1::Target, ours: &Endpoints) -> Result<LaneSetup, String> {
+    let Checked { path, peer, local, interval, phase, timeout, size } =
+        target::check(target, ours, SHORTEST_INTERVAL)?;
+    if size > LARGEST_LANE {
+        return Err(format!("{path}: {size} octets are more than {LARGEST_LANE}"));
+    }
+    Ok(LaneSetup { path: Arc::new(path), peer, local, interval, phase, timeout, size })
 }

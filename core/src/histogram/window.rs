@@ -107,7 +107,11 @@ impl Window {
 
     /// Whether minimum, maximum and sum agree with the buckets, and there are no more rises than samples.
     pub fn is_plausible(&self) -> bool {
-        let n = self.replies();
+        let (n, samples) = (self.replies(), self.samples());
+        // Or sums of rises would stop at what 64 bits hold, and no longer agree with each other.
+        if self.rises.iter().any(|rise| rise.1.unsigned_abs() > samples) {
+            return false;
+        }
         if n == 0 {
             return self.sum_ns == 0;
         }
@@ -126,7 +130,7 @@ impl Window {
         let (least, most) =
             (u128::from(self.min_ns) * u128::from(n), u128::from(self.max_ns) * u128::from(n));
         let ended = self.rises.iter().fold(0i64, |sum, r| sum.saturating_add(r.1));
-        let begun = ended <= i64::try_from(self.samples()).unwrap_or(i64::MAX);
+        let begun = ended <= i64::try_from(samples).unwrap_or(i64::MAX);
         min && max && (least..=most).contains(&self.sum_ns) && begun
     }
 

@@ -109,3 +109,28 @@ fn lies_are_refused_with_a_sentence() {
         assert!(said.contains(expected), "{said:?} does not say {expected:?}");
     }
 }
+
+/// The fuzz target `agent_message` wants sums of windows to be windows; found when it was written.
+#[test]
+fn windows_whose_sums_would_contradict_themselves_are_refused() {
+    let doubled = |times| {
+        let mut window = one(&[Some(5), Some(9), None]);
+        (0..times).for_each(|_| window.merge(&window.clone()));
+        batch(&sent(&window)).map_err(|error| error.to_string())
+    };
+    assert!(doubled(38).is_ok());
+    assert!(doubled(39).unwrap_err().contains("at most 2^40"));
+    assert!(doubled(61).unwrap_err().contains("at most 2^40"));
+    let why = refused(|batch| {
+        let series = batch.windows[0].app_rtt.as_mut().unwrap();
+        (series.rise_gaps, series.rise_counts) = (vec![1, 1], vec![i64::MIN, i64::MAX]);
+    });
+    assert!(why.contains("contradicts itself"), "{why}");
+    // Rises of no sample would be lost on the way back.
+    let mut empty = PathWindow::new(one(&[]).parameters);
+    empty.splits.clear();
+    let mut message = sent(&empty);
+    let series = message.windows[0].app_rtt.get_or_insert_default();
+    (series.rise_gaps, series.rise_counts) = (vec![1], vec![-1]);
+    assert!(batch(&message).is_err());
+}

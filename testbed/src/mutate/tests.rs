@@ -1,3 +1,5 @@
+mod outside;
+
 use super::*;
 use railgauge_core::frame;
 use railgauge_core::histogram::{Recorder, SparseCounts};

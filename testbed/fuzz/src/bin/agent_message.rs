@@ -1,0 +1,27 @@
+//! What an agent may say to the coordinator.
+
+#![no_main]
+
+use std::cell::RefCell;
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use railgauge_testbed::mutate::{Mutator, Outcomes, exercise_agent_message, seeds};
+
+thread_local! {
+    static OUTCOMES: RefCell<Outcomes> = RefCell::default();
+}
+
+fuzz_target!(|data: &[u8]| OUTCOMES.with_borrow_mut(|outcomes| {
+    exercise_agent_message(data, outcomes);
+    railgauge_fuzz::report("agent_message", || outcomes.clone());
+}));
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    railgauge_fuzz::mutate(
+        data,
+        (size, max_size),
+        seed,
+        seeds::agent_messages,
+        Mutator::mutate_message,
+    )
+});

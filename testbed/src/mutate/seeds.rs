@@ -1,0 +1,254 @@
+//! What the parts of a fleet really say, from which mutation starts.
+
+use prost::Message as _;
+use railgauge_core::finding::{
+    Component, ComponentKind, Effect, Evidence, Finding, FindingKind, Severity, Verdict,
+};
+use railgauge_core::path::Transport;
+use railgauge_core::path_window::PathWindow;
+use railgauge_proto::v1::agent_message::Message as FromAgent;
+use railgauge_proto::v1::coordinator_message::Message as FromCoordinator;
+use railgauge_proto::{convert, protocol, v1};
+use railgauge_report::doc::{
+    Aggregate, Findings, NodeDoc, NodePort, NotMeasured, OpenFinding, PathDoc, Paths, Sweep,
+};
+use railgauge_report::gather::Gathered;
+
+use crate::fresh::{self, Fresh, WINDOW_NS};
+
+/// When all of it was said, nanoseconds since 1970: a whole number of windows.
+pub const AT: u64 = 1_767_225_600_000_000_000;
+
+/// A path of the node of the seeds, to one of two others.
+pub fn path(n: usize) -> v1::Path {
+    fresh::paths(0, 3, n + 1).swap_remove(n)
+}
+
+/// A hello of that node.
+pub fn hello() -> v1::Hello {
+    let endpoint =
+        v1::AgentEndpoint { endpoint: path(0).src, address: "127.0.0.1".into(), port: 862 };
+    v1::Hello {
+        protocol: Some(protocol::OURS),
+        software_version: "0.1.0".into(),
+        node: fresh::name(0),
+        identity: vec![7; 16],
+        instance: 5,
+        boot_id: "0a1b2c3d".into(),
+        endpoints: vec![endpoint],
+        labels: [("rack".to_owned(), "r1".to_owned())].into(),
+        inventory_json: b"{}".to_vec(),
+        sent_at_unix_ns: AT,
+    }
+}
+
+/// A window with some replies, one with a loss too, and one that was merged so often that its counts are huge.
+fn windows() -> Vec<PathWindow> {
+    let mut fresh = Fresh::new(8762);
+    let few = fresh.window_of(9);
+    let mut lossy = fresh.window_of(3);
+    lossy.account.scheduled += 2;
+    lossy.account.sent += 1;
+    lossy.account.skipped += 1;
+    lossy.account.in_flight += 1;
+    let mut huge = fresh.window_of(3);
+    for _ in 0..33 {
+        huge.merge(&huge.clone());
+    }
+    vec![few, lossy, huge]
+}
+
+fn batch(windows: &[PathWindow]) -> v1::WindowBatch {
+    let windows = (0..).zip(windows).map(|(at, window)| convert::window_message(at % 2, window));
+    v1::WindowBatch {
+        agent: fresh::name(0),
+        instance: 5,
+        first_sequence: 9,
+        start_unix_ns: AT,
+        length_ns: WINDOW_NS,
+        plan_epoch: 3,
+        paths: vec![path(0), path(1)],
+        windows: windows.collect(),
+    }
+}
+
+/// What an agent says.
+pub fn agent_messages() -> Vec<Vec<u8>> {
+    let windows = windows();
+    let result = v1::SweepResult {
+        sweep_id: "s1".into(),
+        order: 4,
+        windows: Some(batch(&windows[..1])),
+        error: "cancelled".into(),
+        validity: vec!["few samples".into()],
+    };
+    let heartbeat = v1::Heartbeat {
+        sent_at_unix_ns: AT + 1_500_000_000,
+        plan_epoch: 3,
+        spool: Some(v1::SpoolState { windows: 4, ..v1::SpoolState::default() }),
+        cpu_permille: 12,
+        probes_over_budget: 0,
+    };
+    let said = [
+        FromAgent::Hello(hello()),
+        FromAgent::Batch(batch(&windows[..1])),
+        FromAgent::Batch(batch(&windows[1..2])),
+        FromAgent::Batch(batch(&windows[2..])),
+        FromAgent::Batch(batch(&windows)),
+        FromAgent::SweepResult(result),
+        FromAgent::Heartbeat(heartbeat),
+    ];
+    let encode = |message| v1::AgentMessage { message: Some(message) }.encode_to_vec();
+    said.map(encode).to_vec()
+}
+
+/// What a coordinator says.
+pub fn coordinator_messages() -> Vec<Vec<u8>> {
+    let target = |n| v1::Target {
+        path: Some(path(n)),
+        address: "127.0.0.2".into(),
+        port: 862,
+        interval_ns: 10_000_000,
+        phase_ns: 77,
+        timeout_ns: 1_000_000_000,
+        size_bytes: 44,
+    };
+    let order = v1::SweepOrder {
+        sweep_id: "s1".into(),
+        order: 4,
+        target: Some(target(0)),
+        count: 200,
+        warmup: 10,
+        limit_ns: 30_000_000_000,
+    };
+    let welcome = v1::Welcome {
+        protocol: Some(protocol::OURS),
+        software_version: "0.1.0".into(),
+        window_ns: WINDOW_NS,
+    };
+    let plan =
+        v1::Plan { epoch: 3, lease_ns: 30_000_000_000, targets: (0..3).map(target).collect() };
+    let said = [
+        FromCoordinator::Welcome(welcome),
+        FromCoordinator::Plan(plan),
+        FromCoordinator::SweepOrder(order),
+        FromCoordinator::LeaseRenewal(v1::LeaseRenewal { epoch: 3 }),
+    ];
+    let encode = |message| v1::CoordinatorMessage { message: Some(message) }.encode_to_vec();
+    said.map(encode).to_vec()
+}
+
+/// One of each document.
+pub fn documents() -> Vec<Vec<u8>> {
+    let mut gathered = Gathered::default();
+    gathered.push(&windows()[0]);
+    let measures = gathered.measures(1_000_000_000, Transport::Udp);
+    let whole = convert::path(&path(0)).expect("ours is one");
+    let paths = vec![PathDoc::new(&whole, Verdict::Degraded, measures.clone())];
+    let node = |n| NodeDoc {
+        name: fresh::name(n),
+        state: "connected".into(),
+        notes: vec!["its clock is wrong".into()],
+        ports: vec![NodePort { port: "eth0".into(), rail: 0, address: "127.0.0.1:862".into() }],
+        ..NodeDoc::default()
+    };
+    let nodes: Vec<_> = (0..3).map(node).collect();
+    let effects = [
+        Effect::Latency {
+            series: "network_rtt".into(),
+            q: 0.99,
+            value_ns: 90_000,
+            low_ns: 80_000,
+            high_ns: Some(95_000),
+            fleet_median_ns: 20_000,
+            at_least_times: 4.0,
+        },
+        Effect::Loss { sent: 1_000, lost: 10, share: 0.01, low: 0.005, high: 0.018 },
+        Effect::Samples { samples: 3, needed: 59 },
+    ];
+    let finding = |effect| Finding {
+        severity: Severity::Degraded,
+        kind: FindingKind::NetworkLatency,
+        component: Component { kind: ComponentKind::Node, name: fresh::name(1) },
+        summary: "n0001 answers late".into(),
+        effect,
+        evidence: Evidence { convict: vec!["a".into()], acquit: vec!["b".into()] },
+        next_test: "look at it".into(),
+    };
+    let findings: Vec<_> = effects.map(finding).to_vec();
+    let seen = "2026-01-01T00:00:00Z";
+    let open = |finding: &Finding| OpenFinding {
+        finding: finding.clone(),
+        first_seen: seen.into(),
+        last_seen: seen.into(),
+    };
+    let open = Findings {
+        at: seen.into(),
+        verdict: Verdict::Degraded,
+        findings: findings.iter().map(open).collect(),
+        ..Findings::default()
+    };
+    let fleet = Aggregate { name: "fleet".into(), paths: 1, verdict: Verdict::Healthy, measures };
+    let now = Paths {
+        at: seen.into(),
+        nodes: nodes.clone(),
+        paths: paths.clone(),
+        by_node: vec![fleet.clone()],
+        fleet: Some(fleet),
+        ..Paths::default()
+    };
+    let left = NotMeasured { what: fresh::name(2), reason: "absent".into() };
+    let sweep = Sweep {
+        id: "s1".into(),
+        started_at: seen.into(),
+        finished_at: Some(seen.into()),
+        verdict: Verdict::Degraded,
+        nodes,
+        rounds: 2,
+        rounds_planned: 2,
+        duration_ns: 3_000_000_000,
+        paths,
+        findings,
+        not_measured: vec![left],
+        validity: vec!["one block".into()],
+        ..Sweep::default()
+    };
+    let empty = serde_json::to_vec(&Sweep::default());
+    [serde_json::to_vec(&sweep), serde_json::to_vec(&now), serde_json::to_vec(&open), empty]
+        .map(|octets| octets.expect("documents can be written"))
+        .to_vec()
+}
+
+/// A selector, and settings of each daemon.
+pub fn texts() -> Vec<Vec<u8>> {
+    let agent = "node = \"a\"\ncoordinator = \"http://127.0.0.1:7460\"\nspool_bytes = \"64MiB\"\n\
+                 [labels]\nrack = \"r1\"\n[budget]\ncpu_percent = 5\n[[endpoint]]\nport = \"eth0\"\n\
+                 address = \"127.0.0.1\"\nadvertise = \"[::1]:862\"\n";
+    let coordinator = "window = \"10s\"\nlisten = \"127.0.0.1:0\"\nkeep_bytes = \"20GiB\"\n\
+                       lease = \"1.5m\"\ninsecure = true\n";
+    [agent, coordinator, "gpu-0?,rack=r1*, *a*b", ""].map(|text| text.as_bytes().to_vec()).to_vec()
+}
+
+/// Rows of the store, each behind its key and the key's length.
+pub fn rows() -> Vec<Vec<u8>> {
+    let windows = windows();
+    let row = |key: &[u8], content: &[u8]| {
+        let length = u8::try_from(key.len()).expect("keys are short");
+        [&[length], key, content].concat()
+    };
+    let minute = [0, 0, 0, 1];
+    let names = b"n0000\0n0001\0eth0\0eth0\0";
+    let mut tail = [0u8; 30];
+    tail[17] = 100;
+    tail[25] = 100;
+    let series = [&minute[..], names, &tail].concat();
+    let agent = [&minute[..], b"n0000\0"].concat();
+    let whole = [&[1, 0], &*batch(&windows[..1]).encode_to_vec()].concat();
+    vec![
+        row(&series, &convert::window_message(0, &windows[0]).encode_to_vec()),
+        row(&series, &convert::window_message(0, &windows[2]).encode_to_vec()),
+        row(&agent, &[1; 48]),
+        row(&[&agent[..], &[0; 18]].concat(), &whole),
+        row(&minute, &[9; 8]),
+    ]
+}
