@@ -156,6 +156,12 @@ impl Sweeps {
     /// When it cannot be started.
     pub fn start(&self, request: v1::StartSweepRequest) -> Result<Events, Status> {
         let asked = suite::understand(&request, self.fleet.nodes())?;
+        if let Some(other) = self.running().filter(|_| !request.dry_run) {
+            // Two would measure each other (design D9).
+            return Err(Status::failed_precondition(format!(
+                "sweep {other} is running, and two would disturb each other: wait for its end, or `railgauge sweep cancel {other}`"
+            )));
+        }
         let now = clock::now().wall;
         let detach = request.detach;
         let (cancel, cancelled) = watch::channel(false);
@@ -172,6 +178,13 @@ impl Sweeps {
         tokio::spawn(self.clone().run(run, asked));
         let cancel = (!detach).then_some(cancel);
         Ok(Events { inner: ReceiverStream::new(received), cancel })
+    }
+
+    /// One that has not ended.
+    fn running(&self) -> Option<String> {
+        let table = self.table();
+        let mut running = table.iter().filter(|(_, sweep)| sweep.ended.is_none());
+        running.next().map(|(id, _)| id.clone())
     }
 
     /// Runs it, in a task of its own: if that panics, it has ended all the same.

@@ -350,6 +350,11 @@ async fn it_is_cancelled_by_its_name() {
     let _b = agent(address, "b", 2, Manner::Silent).await;
     let mut stream = started(address, asked("")).await.unwrap();
     let Event::Announced(announced) = next(&mut stream).await else { panic!() };
+    let second = started(address, asked("")).await.map(drop).unwrap_err();
+    assert_eq!(second.code(), tonic::Code::FailedPrecondition);
+    assert!(second.message().contains("would disturb each other"), "{second}");
+    let dry = v1::StartSweepRequest { dry_run: true, ..asked("") };
+    assert!(started(address, dry).await.is_ok());
     let mut client = OperatorClient::new(channel(address).await);
     let cancel = v1::CancelSweepRequest { id: announced.id.clone() };
     let cancelled = client.cancel_sweep(cancel).await.unwrap().into_inner().cancelled;

@@ -181,7 +181,7 @@ pub fn how_to_read(parameters: Option<&Parameters>) -> Markup {
                 @if !timeout.is_empty() { " (time-out " (timeout) ")" } "." }
             dt { "[low-high]" } dd { "The interval that holds the true value with 95 % confidence, allowing for samples that came in bursts." }
             dt { "-" } dd { "Withheld: too few samples for such an interval. p50 takes 6, p99 takes 368, p99.9 takes 3,688." }
-            dt { "degraded" } dd { "An interval that lies clear of the fleet's median and at least 3 times above it, or more than 0.1 % lost." }
+            dt { "degraded" } dd { "An interval that lies clear of the others' median and at least 3 times above it, or more than 0.1 % lost." }
             dt { "unknown" } dd { "Not measured, or too little. It is never counted as healthy." }
             dt { "curves" } dd { "Across: the share of samples at or under, so that each step to the right is a tail ten times rarer. "
                 "Solid as far as intervals exist, dashed beyond; an arrow where time-outs begin." }
