@@ -141,7 +141,11 @@ fn what_fails_is_not_recorded_and_the_rest_is() {
         if !faults.contains("truncate") {
             assert_eq!(sequences(&ledger), all, "{faults}");
         }
-        assert_eq!(held(&shim.directory), (all, 0, 0), "{faults}");
+        let (pending, dropped, damaged) = held(&shim.directory);
+        assert_eq!((pending, dropped), (all, 0), "{faults}");
+        // A segment that could neither be begun nor removed again is left with a part of its head, in which nothing was recorded.
+        let most = if faults.contains("unlink") { 512 } else { 0 };
+        assert!(damaged <= most, "{faults}: {damaged} octets damaged");
     }
 }
 
