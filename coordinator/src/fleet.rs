@@ -68,6 +68,8 @@ struct Inner {
     open: HashMap<SessionId, Open>,
     awaited: HashMap<(String, u64), Awaited>,
     next_session: u64,
+    /// Why no new plan can be given out, if so.
+    planless: Option<String>,
 }
 
 /// All of it, behind one lock that is never held over a wait.
@@ -110,6 +112,7 @@ impl Fleet {
             open: HashMap::new(),
             awaited: HashMap::new(),
             next_session: 1,
+            planless: None,
         };
         Self { inner: Mutex::new(inner), changed: Notify::new() }
     }
@@ -127,6 +130,16 @@ impl Fleet {
     /// Says that they may have.
     pub fn touch(&self) {
         self.changed.notify_one();
+    }
+
+    /// Says why no new plan can be given out, or that one was.
+    pub fn set_planless(&self, why: Option<String>) {
+        self.inner().planless = why;
+    }
+
+    /// Why no new plan can be given out, if so.
+    pub fn planless(&self) -> Option<String> {
+        self.inner().planless.clone()
     }
 
     /// Another lease from now on.

@@ -38,7 +38,9 @@ impl v1::operator_server::Operator for Operator {
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let failing = self.ingest.counters().failing();
         let nodes = self.fleet.nodes();
-        let nodes = nodes.iter().map(|node| node_message(node, failing.as_deref())).collect();
+        let planless = self.fleet.planless();
+        let message = |node: &Node| node_message(node, failing.as_deref(), planless.as_deref());
+        let nodes = nodes.iter().map(message).collect();
         let coordinator_version = VERSION.to_owned();
         Ok(Response::new(v1::ListNodesResponse { nodes, coordinator_version }))
     }
@@ -90,12 +92,15 @@ impl v1::operator_server::Operator for Operator {
     }
 }
 
-/// `failing` is why the coordinator cannot store windows, if so.
-fn node_message(node: &Node, failing: Option<&str>) -> v1::Node {
+/// `failing` is why the coordinator cannot store windows, `planless` why it gives out no plan, if so.
+fn node_message(node: &Node, failing: Option<&str>, planless: Option<&str>) -> v1::Node {
     let mut notes = node.notes();
     // It is not the node that is ill: its stream ends with each batch, and begins anew.
     if let Some(why) = failing.filter(|_| node.state == State::Reconnecting) {
         notes.push(format!("the coordinator cannot store its windows, which stay with it: {why}"));
+    }
+    if let Some(why) = planless.filter(|_| node.state == State::Connected) {
+        notes.push(format!("the coordinator can give it no new plan: {why}"));
     }
     let state = match node.state {
         State::Connected => v1::NodeState::Connected,

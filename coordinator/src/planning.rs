@@ -120,9 +120,14 @@ pub async fn run(
         let Ok((returned, epoch)) = advanced.await else { return };
         epochs = returned;
         match epoch {
-            Ok(epoch) => drop(plans.send(Arc::new(Plans { epoch, lease_ns, targets }))),
+            Ok(epoch) => {
+                fleet.set_planless(None);
+                drop(plans.send(Arc::new(Plans { epoch, lease_ns, targets })));
+            }
             Err(error) => {
-                tracing::error!("no new plan: {}", crate::sentence(&error));
+                let why = crate::sentence(&error);
+                tracing::error!("no new plan: {why}");
+                fleet.set_planless(Some(why));
                 tokio::time::sleep(RETRY).await;
                 fleet.touch();
             }

@@ -69,6 +69,9 @@ impl Shown {
                 let (fleet, judging) = (&pages.fleet, &pages.judging);
                 kept.paths = documents::paths_now(fleet, judging, judging::JUDGED, &all);
                 kept.findings = documents::findings_now(judging);
+                if let Some(why) = fleet.planless() {
+                    kept.findings.error = Some(format!("no new plan can be given out: {why}"));
+                }
                 if let Some(why) = pages.ingest.counters().failing() {
                     kept.findings.error = Some(format!("windows cannot be stored now: {why}"));
                 }
