@@ -280,6 +280,33 @@ async fn who_is_expected_and_absent_is_in_the_document() {
     assert!(doc.findings[0].summary.contains("ghost was not measured"), "{:?}", doc.findings);
 }
 
+/// Stopped on purpose is not ill; but who is named, or expected, is missed.
+#[test]
+fn who_said_goodbye_is_missed_by_who_names_it() {
+    let fleet = crate::fleet::Fleet::new(Duration::from_secs(30));
+    for (name, last) in [("a", 1), ("b", 2), ("gone", 3)] {
+        let hello = crate::hello::check(crate::hello::tests::example(name, last)).unwrap();
+        let (_, mailbox) = fleet.join(hello, crate::clock::now()).unwrap();
+        if name == "gone" {
+            fleet.closed(
+                &railgauge_core::path::NodeName::new(name).unwrap(),
+                mailbox.session,
+                true,
+            );
+        }
+    }
+    let absent = |request: &v1::StartSweepRequest| {
+        let asked = suite::understand(request, fleet.nodes()).unwrap();
+        asked.absent.into_iter().map(|(name, why)| format!("{name}: {why}")).collect::<Vec<_>>()
+    };
+    let missed = ["gone: it has left the fleet"];
+    assert_eq!(absent(&asked("")), [""; 0]);
+    assert_eq!(absent(&asked("*")), [""; 0]);
+    assert_eq!(absent(&asked("a,b,gone")), missed);
+    let expected = v1::StartSweepRequest { expected: vec!["gone".into()], ..asked("") };
+    assert_eq!(absent(&expected), missed);
+}
+
 #[tokio::test]
 async fn what_cannot_be_asked_is_refused_with_a_sentence() {
     let c = coordinator().await;
