@@ -8,17 +8,21 @@
 
 mod measured;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use railgauge_core::finding::{Component, Finding, FindingKind, Verdict};
 use railgauge_core::path::{NodeName, Path};
+use railgauge_core::path_window::WindowAccount;
 use railgauge_core::time::{Monotonic, Wall};
-use railgauge_core::verdict::{self, Judgement, NodeInput, PathFacts, Series, Settings};
+use railgauge_core::verdict::{self, Judgement, NodeInput, PathFacts, PathInput, Series, Settings};
+use railgauge_proto::convert;
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::fleet::Fleet;
+use crate::planning::Plans;
 use crate::registry::{Node, State};
 use crate::store::{Reader, StoreError};
 use crate::sweeps::series;
@@ -26,6 +30,10 @@ pub use measured::{Measured, of_agent};
 
 /// What is judged: at 10 probes a second 3,000 samples a path, enough for p99 and its interval.
 pub const JUDGED: Duration = Duration::from_secs(300);
+
+/// A planned path without a window for so long is told: windows take 10 s, their way some more, and an agent that comes back has
+/// older ones to deliver first.
+const OVERDUE: Duration = Duration::from_secs(60);
 
 /// How often at most.
 const EVERY: Duration = Duration::from_secs(5);
@@ -80,13 +88,17 @@ pub struct Current {
 pub struct Judging {
     fleet: Arc<Fleet>,
     reader: Reader,
+    plans: watch::Receiver<Arc<Plans>>,
     current: Arc<Mutex<Arc<Current>>>,
 }
 
+/// Planned paths that had no window when they were last looked for, and since when.
+type Overdue = HashMap<Path, Monotonic>;
+
 impl Judging {
     /// Nothing judged yet.
-    pub fn new(fleet: Arc<Fleet>, reader: Reader) -> Self {
-        Self { fleet, reader, current: Arc::default() }
+    pub fn new(fleet: Arc<Fleet>, reader: Reader, plans: watch::Receiver<Arc<Plans>>) -> Self {
+        Self { fleet, reader, plans, current: Arc::default() }
     }
 
     /// The last judgement.
@@ -102,26 +114,34 @@ impl Judging {
 
     /// Judges until the task is ended.
     pub async fn run(self) {
+        let mut overdue = Overdue::new();
         loop {
             tokio::time::sleep(EVERY).await;
-            self.pass().await;
+            overdue = self.pass(overdue).await;
         }
     }
 
     /// One look at everything.
-    async fn pass(&self) {
+    async fn pass(&self, overdue: Overdue) -> Overdue {
         let nodes: Arc<[Node]> = self.fleet.nodes().into();
-        let mut work = Work::new(self.reader.clone(), Arc::clone(&nodes));
+        let mut work = Work::new(self.reader.clone(), Arc::clone(&nodes), overdue);
+        let began = clock::now().monotonic;
         while work.error.is_none() && !work.agents.is_empty() {
-            let Some((after, took)) = piece(work, Work::read_some).await else { return };
+            let Some((after, took)) = piece(work, Work::read_some).await else {
+                return Overdue::new();
+            };
             work = after;
             tokio::time::sleep(took * (SHARE - 1)).await;
         }
         let own = self.clone();
-        let judge = move |work: &mut Work| own.judge(work, &nodes, clock::now().wall);
-        if let Some((_, took)) = piece(work, judge).await {
-            tokio::time::sleep((took * (SHARE - 1)).saturating_sub(EVERY)).await;
-        }
+        let plans = Arc::clone(&self.plans.borrow());
+        let judge = move |work: &mut Work| {
+            work.miss(&plans, &nodes, began, clock::now().monotonic);
+            own.judge(work, &nodes, clock::now().wall);
+        };
+        let Some((work, took)) = piece(work, judge).await else { return Overdue::new() };
+        tokio::time::sleep((took * (SHARE - 1)).saturating_sub(EVERY)).await;
+        work.overdue
     }
 
     fn judge(&self, work: &mut Work, nodes: &[Node], now: Wall) {
@@ -184,12 +204,13 @@ struct Work {
     /// Of as many of the first paths as are kept.
     series: Vec<Series>,
     most_series: usize,
+    overdue: Overdue,
     settings: Settings,
     error: Option<String>,
 }
 
 impl Work {
-    fn new(reader: Reader, nodes: Arc<[Node]>) -> Self {
+    fn new(reader: Reader, nodes: Arc<[Node]>, overdue: Overdue) -> Self {
         let there = nodes.iter().filter(|node| node.state != State::Left);
         let present: BTreeSet<NodeName> = there.map(|node| node.hello.node.clone()).collect();
         Self {
@@ -199,6 +220,7 @@ impl Work {
             facts: Vec::new(),
             series: Vec::new(),
             most_series: KEPT_SERIES,
+            overdue,
             settings: Settings::default(),
             error: None,
         }
@@ -237,11 +259,45 @@ impl Work {
         Ok(())
     }
 
+    /// Adds the planned paths that should have had a window long ago, so that what a node does not measure is not taken for well.
+    /// `began` is when the first agent was read. A node from which nothing comes at all is told as such elsewhere.
+    fn miss(&mut self, plans: &Plans, nodes: &[Node], began: Monotonic, now: Monotonic) {
+        if self.error.is_some() {
+            return;
+        }
+        let connected = nodes.iter().filter(|node| node.state == State::Connected);
+        let connected: BTreeSet<&NodeName> = connected.map(|node| &node.hello.node).collect();
+        let mut measured: BTreeMap<&NodeName, BTreeSet<&Path>> = BTreeMap::new();
+        for facts in &self.facts {
+            measured.entry(&facts.path().src.node).or_default().insert(facts.path());
+        }
+        let (mut missing, mut overdue) = (Vec::new(), Overdue::new());
+        for (agent, targets) in &plans.targets {
+            let Some(measured) = measured.get(agent).filter(|_| connected.contains(agent)) else {
+                continue;
+            };
+            for target in targets {
+                let Some(Ok(path)) = target.path.as_ref().map(convert::path) else { continue };
+                if measured.contains(&path) || !self.present.contains(&path.dst.node) {
+                    continue;
+                }
+                let since = self.overdue.get(&path).copied().unwrap_or(now);
+                overdue.insert(path.clone(), since);
+                if began.saturating_since(since) >= OVERDUE {
+                    missing.push(without_windows(path, target.timeout_ns));
+                }
+            }
+        }
+        self.overdue = overdue;
+        self.facts.extend(missing.iter().map(|input| PathFacts::of(input, &self.settings)));
+    }
+
     fn judgement(&mut self, nodes: &[Node], now: Wall) -> Judgement {
         let (facts, kept) = (&self.facts, std::mem::take(&mut self.series));
         let mut left = READ_AGAIN.max(self.present.len());
         let mut show = |wanted: &[usize], see: &mut dyn FnMut(&Series)| {
-            if kept.len() == facts.len() {
+            // Facts without series come last.
+            if wanted.iter().all(|&n| n < kept.len()) {
                 wanted.iter().for_each(|&n| see(&kept[n]));
                 return true;
             }
@@ -267,6 +323,15 @@ impl Work {
         };
         verdict::judge_facts(facts, &node_inputs(nodes, facts), &self.settings, &mut show)
     }
+}
+
+fn without_windows(path: Path, timeout_ns: u64) -> PathInput {
+    let why = format!(
+        "it is planned, and no window of it has come for {} s: the log of the agent on {} says why",
+        OVERDUE.as_secs(),
+        path.src.node
+    );
+    PathInput { path, timeout_ns, account: WindowAccount::default(), series: Err(why) }
 }
 
 /// A node that is connected and records nothing is not known to be well because others reach it: its own probes may fail, its disk be

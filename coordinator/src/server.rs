@@ -154,13 +154,13 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let agents = Agents {
         fleet: Arc::clone(&fleet),
         ingest: ingest.clone(),
-        plans: plan,
+        plans: plan.clone(),
         stopping: stop.clone(),
         window,
         limits,
     };
     let sweeps = Sweeps::open(Arc::clone(&fleet), sweeps_dir)?;
-    let judging = Judging::new(Arc::clone(&fleet), reader);
+    let judging = Judging::new(Arc::clone(&fleet), reader, plan.clone());
     let operator = Operator {
         fleet: Arc::clone(&fleet),
         judging: judging.clone(),

@@ -45,15 +45,18 @@ fn end(n: usize) -> v1::Endpoint {
     v1::Endpoint { node: name(n), port: "eth0".into(), rail: 0 }
 }
 
-fn incoming(from: usize, to: &[usize], tick: u64, start: u64, windows: &[PathWindow]) -> Incoming {
-    let path = |to: &usize| v1::Path {
+fn path(from: usize, to: usize) -> v1::Path {
+    v1::Path {
         src: Some(end(from)),
-        dst: Some(end(*to)),
+        dst: Some(end(to)),
         transport: v1::Transport::Udp.into(),
         memory: v1::Memory::Host.into(),
         flow: 0,
         dscp: 0,
-    };
+    }
+}
+
+fn incoming(from: usize, to: &[usize], tick: u64, start: u64, windows: &[PathWindow]) -> Incoming {
     let message = v1::WindowBatch {
         agent: name(from),
         instance: 1,
@@ -61,7 +64,7 @@ fn incoming(from: usize, to: &[usize], tick: u64, start: u64, windows: &[PathWin
         start_unix_ns: start,
         length_ns: 10 * SECOND,
         plan_epoch: 1,
-        paths: to.iter().map(path).collect(),
+        paths: to.iter().map(|to| path(from, *to)).collect(),
         windows: (0u32..).zip(windows).map(|(n, w)| convert::window_message(n, w)).collect(),
     };
     let batch = convert::batch(&message).unwrap();
@@ -97,12 +100,12 @@ fn filled(
         hello.endpoints[0].address = format!("127.1.{high}.{}", low + 1);
         fleet.join(hello::check(hello).unwrap(), now).unwrap();
     }
-    let judging = Judging::new(Arc::new(fleet), store.reader());
+    let judging = Judging::new(Arc::new(fleet), store.reader(), watch::channel(Arc::default()).1);
     (store, judging)
 }
 
 fn read(judging: &Judging, most_series: usize) -> Work {
-    let mut work = Work::new(judging.reader.clone(), judging.fleet.nodes().into());
+    let mut work = Work::new(judging.reader.clone(), judging.fleet.nodes().into(), Overdue::new());
     work.most_series = most_series;
     while !work.agents.is_empty() && work.error.is_none() {
         work.read_some();
@@ -184,6 +187,47 @@ fn a_node_that_records_nothing_is_unknown() {
     assert_eq!(judgement.verdict, Verdict::Unknown);
     assert_eq!(judgement.nodes[&NodeName::new("n2").unwrap()], Verdict::Unknown);
     assert_eq!(judgement.nodes[&NodeName::new("n1").unwrap()], Verdict::Healthy);
+}
+
+/// A path that its node should measure and does not is unknown, though both its ends measure others.
+#[test]
+fn a_planned_path_without_windows_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, judging) = filled(dir.path(), (5, 4), 6, usize::MAX);
+    let nodes = judging.fleet.nodes();
+    let target =
+        |from: usize, to: usize| v1::Target { path: Some(path(from, to)), ..v1::Target::default() };
+    let all = |from: usize| (0..5).filter(|to| *to != from).map(|to| target(from, to)).collect();
+    let targets = (0..5).map(|from| (NodeName::new(&name(from)).unwrap(), all(from))).collect();
+    let plans = Plans { targets, ..Plans::default() };
+    let at = |seconds: u64| Monotonic::from_nanos(seconds * SECOND);
+    let mut overdue = Overdue::new();
+    let mut pass = |began: u64, lacking: &str| {
+        let mut work = read(&judging, KEPT_SERIES);
+        work.overdue = std::mem::take(&mut overdue);
+        let kept = |path: &Path| format!("{} {}", path.src.node, path.dst.node) != lacking;
+        let measured = work.facts.iter().map(|facts| kept(facts.path())).collect::<Vec<_>>();
+        let mut of = measured.iter();
+        work.facts.retain(|_| *of.next().unwrap());
+        let mut of = measured.iter();
+        work.series.retain(|_| *of.next().unwrap());
+        work.miss(&plans, &nodes, at(began), at(began + 1));
+        let judgement = work.judgement(&nodes, clock::now().wall);
+        overdue = std::mem::take(&mut work.overdue);
+        judgement.findings.into_iter().map(|finding| finding.summary).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(pass(100, "n1 n3"), none);
+    assert_eq!(pass(160, "n1 n3"), none, "what was read before it was due proves nothing");
+    assert_eq!(
+        pass(161, "n1 n3"),
+        [
+            "path n1/eth0 > n3/eth0 udp: 0 samples of the 36 needed: it is planned, and no window of it has come for 60 s: the log of \
+             the agent on n1 says why"
+        ]
+    );
+    assert_eq!(pass(200, "").len(), 0);
+    assert_eq!(pass(300, "n1 n3"), none, "its time begins anew");
 }
 
 #[test]

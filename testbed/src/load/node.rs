@@ -258,6 +258,16 @@ impl Agent {
         message
     }
 
+    /// Measures the planned paths from now on, and as many others as make up its number.
+    fn obey(&mut self, plan: &v1::Plan) {
+        let mut paths: Vec<v1::Path> = plan.targets.iter().filter_map(|t| t.path.clone()).collect();
+        let own = fresh::paths(self.number, self.shared.agents, self.shared.paths);
+        let more: Vec<v1::Path> = own.into_iter().filter(|path| !paths.contains(path)).collect();
+        paths.extend(more);
+        paths.truncate(self.shared.paths);
+        self.head.paths = paths;
+    }
+
     /// Whether it was the welcome.
     fn take(&mut self, message: v1::CoordinatorMessage) -> bool {
         let tally = &self.shared.tally;
@@ -269,6 +279,7 @@ impl Agent {
             Some(FromCoordinator::Plan(plan)) => {
                 tally.plans.fetch_add(1, Relaxed);
                 tally.most_targets.fetch_max(plan.targets.len() as u64, Relaxed);
+                self.obey(&plan);
             }
             Some(FromCoordinator::Acknowledgement(told)) => {
                 for key in told.stored {
