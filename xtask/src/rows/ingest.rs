@@ -32,6 +32,11 @@ const FIGURES: &[(&str, &str, &str)] = &[
     ("/decode_and_check_ns_per_window", "decoding and checking", "ns a window"),
     ("/octets_per_window", "a window", "octets"),
     ("/durable_windows_per_second", "durable store", "windows/s"),
+    (
+        "/minutes_windows_per_second_and_core",
+        "one core, the store's windows merged to minutes on disk",
+        "windows/s",
+    ),
 ];
 
 fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
