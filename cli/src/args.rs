@@ -99,7 +99,7 @@ pub struct PingArgs {
     /// Time between intended sends, from 1us to 1h
     #[arg(long, default_value = "1ms", value_parser = interval, allow_hyphen_values = true)]
     pub interval: Duration,
-    /// How long to measure, after the warm-up, from 1ms to 720h [default: 10s]
+    /// How long to measure, after the warm-up, from 1ms to 30d [default: 10s]
     #[arg(long, value_parser = run_length, conflicts_with = "count", allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// How many probes to send, instead of a duration

@@ -4,15 +4,23 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-const UNITS: [(&str, f64); 6] =
-    [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
+const UNITS: [(&str, f64); 7] = [
+    ("ns", 1.0),
+    ("us", 1e3),
+    ("ms", 1e6),
+    ("s", 1e9),
+    ("m", 60e9),
+    ("h", 3600e9),
+    ("d", 86_400e9),
+];
 
-/// Reads `50us`, `1.5ms`, `10s`, `5m`, `1h`.
+/// Reads `50us`, `1.5ms`, `10s`, `5m`, `1h`, `7d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let wrong =
-        || format!("{text:?} is no duration: write a number and ns, us, ms, s, m or h, as in 50us");
+    let wrong = || {
+        format!("{text:?} is no duration: write a number and ns, us, ms, s, m, h or d, as in 50us")
+    };
     let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let nanos = (number * factor).round();
@@ -32,10 +40,11 @@ pub fn duration_between(text: &str, least: Duration, most: Duration) -> Result<D
     Err(format!("{text:?} is out of range: from {} to {}", span(least), span(most)))
 }
 
-/// A duration as it is typed, in the largest unit that leaves no fraction: `1us`, `30d` as `720h`.
+/// A duration as it is typed, in the largest unit that leaves no fraction: `1us`, `30d`.
 pub fn span(duration: Duration) -> String {
     let nanos = duration.as_nanos();
-    let units: [(&str, u128); 6] = [
+    let units: [(&str, u128); 7] = [
+        ("d", 86_400_000_000_000),
         ("h", 3_600_000_000_000),
         ("m", 60_000_000_000),
         ("s", 1_000_000_000),
@@ -117,9 +126,13 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_written() {
-        for (text, nanos) in
-            [("50us", 50_000), ("1ms", 1_000_000), ("1.5s", 1_500_000_000), ("2m", 120_000_000_000)]
-        {
+        for (text, nanos) in [
+            ("50us", 50_000),
+            ("1ms", 1_000_000),
+            ("1.5s", 1_500_000_000),
+            ("2m", 120_000_000_000),
+            ("7d", 604_800_000_000_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
         }
         for text in ["", "5", "ms", "-1s", "1 s", "1e3s", "1..2s", "99999999999h"] {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use railgauge_report::doc::{self, ReadError, Sweep};
@@ -52,14 +53,17 @@ pub(crate) fn run(args: &ReportArgs) -> Exit {
     };
     let page = html::sweep_page(&sweep);
     let Some(out) = &args.out else { return output::result(&page, Exit::Healthy) };
-    match fs::write(out, page) {
-        Ok(()) => Exit::Healthy,
-        Err(error) => {
-            output::say(&format!(
-                "railgauge report: cannot write {}: create its directory, or name a file that this user may write: {error}",
-                out.display()
-            ));
-            Exit::Unmeasured
-        }
-    }
+    let cannot = |error, exit| {
+        output::say(&format!(
+            "railgauge report: cannot write {}: create its directory, or name a file that this user may write: {error}",
+            out.display()
+        ));
+        exit
+    };
+    let mut file = match fs::File::create(out) {
+        Ok(file) => file,
+        Err(error) => return cannot(error, Exit::Usage),
+    };
+    file.write_all(page.as_bytes())
+        .map_or_else(|error| cannot(error, Exit::Unmeasured), |()| Exit::Healthy)
 }

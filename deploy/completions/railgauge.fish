@@ -37,7 +37,7 @@ complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "report" -d 'The
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
 tcp\t'STAMP packets over a connection: loss shows as delay'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l interval -d 'Time between intended sends, from 1us to 1h' -r
-complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l duration -d 'How long to measure, after the warm-up, from 1ms to 720h [default: 10s]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l duration -d 'How long to measure, after the warm-up, from 1ms to 30d [default: 10s]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l count -d 'How many probes to send, instead of a duration' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l timeout -d 'A probe without a reply this long after it left is lost, from 1ms to 60s' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l warmup -d 'Probes before those that count; discarded' -r
@@ -94,7 +94,7 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l output -d 
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -s V -l version -d 'Print version'
-complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l since -d 'How far back, from 1s to 720h' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l since -d 'How far back, from 1s to 30d' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l nodes -d 'Only paths with such a node at either end: name globs or label=value, with commas between' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l worst -d 'How many paths the table has' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r

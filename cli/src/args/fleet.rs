@@ -43,7 +43,7 @@ pub struct NodesArgs {
 #[derive(Debug, Args)]
 #[command(after_help = EXITS)]
 pub struct PathsArgs {
-    /// How far back, from 1s to 720h
+    /// How far back, from 1s to 30d
     #[arg(long, default_value = "5m", value_parser = since, allow_hyphen_values = true)]
     pub since: Duration,
     /// Only paths with such a node at either end: name globs or label=value, with commas between
