@@ -496,19 +496,28 @@ fn read_address(file: &Path) -> Option<SocketAddr> {
     text.lines().find_map(|line| line.strip_prefix("grpc="))?.parse().ok()
 }
 
-/// The instance that has recorded two windows of every path, if one has.
+/// The instance that has recorded two windows of every path of its last plan, if one has. A plan from before all had joined may have had
+/// paths that are in no later one.
 fn recording(ledger: &Path, rails: u8) -> Result<Option<u64>, Trouble> {
-    let paths = usize::from(AGENTS - 1) * usize::from(rails);
+    // From each port to the other agents' on its rail, and to one on another rail.
+    let paths = usize::from(AGENTS) * usize::from(rails);
     let mut seen = BTreeMap::<u64, BTreeMap<Vec<u8>, u32>>::new();
-    for (BatchKey { instance, .. }, batch) in Ledger::read(ledger)?.messages()? {
-        for window in batch.windows.iter().filter(|_| batch.plan_epoch > 1) {
+    let messages = Ledger::read(ledger)?.messages()?;
+    let mut last = BTreeMap::<u64, u64>::new();
+    for (BatchKey { instance, .. }, batch) in &messages {
+        let epoch = last.entry(*instance).or_default();
+        *epoch = batch.plan_epoch.max(*epoch);
+    }
+    for (BatchKey { instance, .. }, batch) in messages {
+        let current = batch.plan_epoch > 1 && last.get(&instance) == Some(&batch.plan_epoch);
+        for window in batch.windows.iter().filter(|_| current) {
             let path = batch.paths.get(usize::try_from(window.path)?);
             let path = path.ok_or("a window without a path")?.encode_to_vec();
             *seen.entry(instance).or_default().entry(path).or_default() += 1;
         }
     }
     let whole = |windows: &BTreeMap<Vec<u8>, u32>| {
-        windows.len() >= paths && windows.values().all(|count| *count >= 2)
+        windows.values().filter(|count| **count >= 2).count() >= paths
     };
     Ok(seen.into_iter().find(|(_, windows)| whole(windows)).map(|(instance, _)| instance))
 }

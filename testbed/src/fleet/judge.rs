@@ -278,7 +278,12 @@ impl Judgement {
         }
         let length = u64::try_from(WINDOW.as_nanos())?;
         let last_epoch = epochs.last().copied().unwrap_or_default();
-        for windows in paths.values() {
+        // Another may have left the plan.
+        let stays = |windows: &&BTreeMap<u64, (u64, u64)>| {
+            windows.values().filter(|(_, epoch)| *epoch == last_epoch).count() >= 2
+        };
+        let paths: Vec<_> = paths.values().filter(stays).collect();
+        for windows in &paths {
             // Under the last plan, but for the first window, which that plan found begun.
             let whole: Vec<_> = windows.iter().filter(|(_, w)| w.1 == last_epoch).skip(1).collect();
             let mut next = None;
