@@ -33,6 +33,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use railgauge_access::credentials::Credentials;
+use railgauge_core::access::{self, Role};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -82,6 +84,24 @@ pub enum DaemonError {
     /// Its responder.
     #[error(transparent)]
     Responder(#[from] ReflectError),
+    /// Its certificate.
+    #[error(
+        "{0}; `railgauge certs` makes certificates for trying out, and insecure = true does without, on loopback"
+    )]
+    Credentials(String),
+    /// Somebody else's certificate.
+    #[error(
+        "{cert} is of {identity}, and this is node {node}: an agent needs spiffe://TRUST-DOMAIN/railgauge/agent/{node}; or set node = \"NAME\"",
+        cert = .cert.display()
+    )]
+    Identity {
+        /// Which file.
+        cert: PathBuf,
+        /// Whose it is.
+        identity: access::Identity,
+        /// Who we are.
+        node: String,
+    },
     /// Randomness.
     #[error("the kernel gives no random numbers")]
     Random(#[source] getrandom::Error),
@@ -113,6 +133,7 @@ pub struct Source {
 /// When it cannot begin.
 pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     let mut signals = Signals::register().map_err(cannot("listen to signals"))?;
+    let credentials = credentials(&config)?;
     let (spool, opening) =
         Spool::open(&config.state_dir, Limits::of(config.spool_bytes.as_bytes()))?;
     if !opening.damage.is_empty() || !opening.unreadable.is_empty() {
@@ -159,6 +180,7 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     let (status, statuses) = watch::channel(String::new());
     let uplink = Uplink {
         node,
+        credentials: credentials.clone(),
         recorded: Arc::clone(&recorded),
         results: finished,
         phase: phases,
@@ -171,7 +193,7 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
         tracing::debug!("no service manager to tell: {error}");
     }
 
-    let running = Running { config, source, reconfigure };
+    let running = Running { config, source, credentials, reconfigure };
     watch_over(running, &mut signals, statuses, &uplink, &watched).await;
     drop(watched);
 
@@ -198,6 +220,19 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// By what it is known, and that this is the node.
+fn credentials(config: &Config) -> Result<Option<Credentials>, DaemonError> {
+    let Some(files) = config.tls() else { return Ok(None) };
+    let cert = files.cert.clone();
+    let loaded = Credentials::load(files);
+    let credentials = loaded.map_err(|error| DaemonError::Credentials(with_cause(&error)))?;
+    let identity = credentials.current().identity.clone();
+    if identity.role() != Role::Agent || identity.name() != config.node {
+        return Err(DaemonError::Identity { cert, identity, node: config.node.clone() });
+    }
+    Ok(Some(credentials))
+}
+
 /// Ends the mesh, and with it the recorder.
 async fn end(mesh: Arc<Mesh>, recording: thread::JoinHandle<()>, recorded: &Recorded) {
     let ended = tokio::task::spawn_blocking(move || {
@@ -214,6 +249,7 @@ async fn end(mesh: Arc<Mesh>, recording: thread::JoinHandle<()>, recorded: &Reco
 struct Running {
     config: Config,
     source: Source,
+    credentials: Option<Credentials>,
     reconfigure: mpsc::UnboundedSender<uplink::Reconfigured>,
 }
 
@@ -274,6 +310,9 @@ impl Running {
     fn reload(&mut self) {
         if let Ok(time) = NotifyState::monotonic_usec_now() {
             let _ = sd_notify::notify(&[NotifyState::Reloading, time]);
+        }
+        if let Some(credentials) = &self.credentials {
+            credentials.look();
         }
         match self.read() {
             Ok(new) => self.apply(new),

@@ -63,7 +63,11 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let usage = matches!(&error, DaemonError::Responder(e) if ReflectError::is_usage(e));
+            let usage = match &error {
+                DaemonError::Responder(error) => ReflectError::is_usage(error),
+                DaemonError::Credentials(_) | DaemonError::Identity { .. } => true,
+                _ => false,
+            };
             fail(&error, if usage { 2 } else { 3 })
         }
     }

@@ -315,7 +315,7 @@ async fn mistakes_of_the_operator_end_it_with_a_sentence() {
     let unwritable = format!("insecure = true\nstate_dir = {:?}\n", file.join("below"));
     for (text, code, said) in [
         ("insecure = maybe".to_owned(), 2, "agent.toml:1"),
-        ("state_dir = \"/x\"".to_owned(), 2, "TLS between the daemons"),
+        ("state_dir = \"/x\"".to_owned(), 2, "/etc/railgauge/tls/"),
         (unwritable, 3, "below"),
         (endpoint("127.0.0.1", port), 3, "in use by another process"),
         (endpoint("192.0.2.1", 0), 2, "is not an address of this machine"),

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod certs;
 mod fleet;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::demo::FaultArgument;
 use crate::fail_if::FailIf;
 use crate::number;
+pub use certs::{CertsArgs, CertsCommand, InitArgs, IssueArgs, RoleArgument, ShowCertArgs};
 pub use fleet::{
     AskArgs, CancelArgs, ListArgs, NodesArgs, PathsArgs, ReportArgs, ResultArgs, ShowArgs, Suite,
     SweepArgs, SweepCommand,
@@ -51,6 +53,8 @@ pub enum Command {
     Sweep(Box<SweepArgs>),
     /// The HTML report of a saved sweep.
     Report(ReportArgs),
+    /// A development authority, and certificates for daemons and people.
+    Certs(CertsArgs),
 }
 
 /// How the result is printed.

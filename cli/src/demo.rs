@@ -80,7 +80,7 @@ fn demo(args: &DemoArgs) -> Result<Exit, DemoError> {
     screen.says(&format!("starting a coordinator and {} agents", args.nodes));
     let plan = Plan { nodes: args.nodes, faults: &faults, out: &args.out, seed };
     let mut cluster = Cluster::start(&plan)?;
-    let remote = Remote::connect(&cluster.url)?;
+    let remote = Remote::connect(&cluster.url, None)?;
     join(&remote, &mut cluster, args, &stop)?;
     let slow = slow_hosts(&faults, &cluster)?;
     probe(&screen, &mut cluster, args, &stop)?;

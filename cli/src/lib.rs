@@ -1,6 +1,7 @@
 //! The `railgauge` command: what was typed, what it means, what is printed, which code it exits with.
 
 pub mod args;
+mod certs;
 mod columns;
 mod demo;
 mod fail_if;
@@ -57,5 +58,6 @@ pub fn run(cli: Cli) -> Exit {
         Command::Paths(args) => paths::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Certs(args) => certs::run(&args),
     }
 }

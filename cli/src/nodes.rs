@@ -6,7 +6,7 @@ use railgauge_proto::v1::{self, NodeState};
 use railgauge_report::number::{count, counted, latency};
 use serde::Serialize;
 
-use crate::args::{NodesArgs, Output};
+use crate::args::{AskArgs, NodesArgs, Output};
 use crate::columns::{Columns, wrap};
 use crate::remote::{Remote, RemoteError, refuse, rfc3339};
 use crate::{Exit, output};
@@ -52,7 +52,7 @@ struct Port {
 
 /// Runs the command.
 pub(crate) fn run(args: &NodesArgs) -> Exit {
-    match ask(&args.ask.coordinator) {
+    match ask(&args.ask) {
         Ok(nodes) => {
             let exit = exit_of(&nodes.nodes);
             match args.ask.output {
@@ -64,8 +64,8 @@ pub(crate) fn run(args: &NodesArgs) -> Exit {
     }
 }
 
-fn ask(url: &str) -> Result<Nodes, RemoteError> {
-    let remote = Remote::connect(url)?;
+fn ask(args: &AskArgs) -> Result<Nodes, RemoteError> {
+    let remote = Remote::asked(args)?;
     let answer = remote.nodes()?;
     let mut nodes: Vec<Node> = answer.nodes.into_iter().map(Node::from).collect();
     nodes.sort_by(|a, b| (rank(a.state), &a.name).cmp(&(rank(b.state), &b.name)));

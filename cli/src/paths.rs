@@ -16,19 +16,21 @@ const RAILS: usize = 32;
 /// Runs the command.
 pub(crate) fn run(args: &PathsArgs) -> Exit {
     match ask(args) {
-        Ok(answer) => {
+        Ok((answer, url)) => {
             let exit = sweep::exit_of(verdict(&answer.document));
             match args.ask.output {
                 Output::Json => output::result(&(answer.json + "\n"), exit),
-                Output::Table => output::result(&table(&answer.document, args), exit),
+                Output::Table => output::result(&table(&answer.document, args, &url), exit),
             }
         }
         Err(error) => refuse("paths", Paths::SCHEMA, args.ask.output, &error, Exit::from(&error)),
     }
 }
 
-fn ask(args: &PathsArgs) -> Result<Answer<Paths>, RemoteError> {
-    Remote::connect(&args.ask.coordinator)?.paths(args.since, &args.nodes)
+/// The answer, and where it is from.
+fn ask(args: &PathsArgs) -> Result<(Answer<Paths>, String), RemoteError> {
+    let remote = Remote::asked(&args.ask)?;
+    Ok((remote.paths(args.since, &args.nodes)?, remote.url().to_owned()))
 }
 
 /// The worst of all; without any path, unknown.
@@ -39,7 +41,7 @@ fn verdict(paths: &Paths) -> Verdict {
     if paths.paths.is_empty() { Verdict::Unknown } else { worst.unwrap_or_default() }
 }
 
-fn table(paths: &Paths, args: &PathsArgs) -> String {
+fn table(paths: &Paths, args: &PathsArgs, url: &str) -> String {
     let mut text = String::new();
     wrap(&mut text, "verdict ", &format!("{}: {}", verdict(paths).as_str(), extent(paths)));
     let about = format!(
@@ -48,7 +50,7 @@ fn table(paths: &Paths, args: &PathsArgs) -> String {
         paths.at,
         counted(paths.nodes.len(), "node"),
         paths.coordinator_version,
-        args.ask.coordinator
+        url
     );
     wrap(&mut text, "", &about);
     if let Some(error) = &paths.error {

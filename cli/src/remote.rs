@@ -4,6 +4,9 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use railgauge_access::connector::Connector;
+use railgauge_access::credentials::Credentials;
+use railgauge_access::files::{Files, LoadError};
 use railgauge_proto::v1::operator_client::OperatorClient;
 use railgauge_proto::{MAX_MESSAGE, v1};
 use railgauge_report::doc::{self, Document, Findings, Paths, Sweep};
@@ -12,7 +15,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use crate::args::Output;
+use crate::args::{AskArgs, Output};
 use crate::columns::ascii;
 use crate::{Exit, output};
 
@@ -36,8 +39,30 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// What was typed is no URL.
-    #[error("{0:?} is no coordinator: write http://HOST:PORT, as http://127.0.0.1:7460")]
+    #[error(
+        "{0:?} is no coordinator: write https://HOST:PORT, as https://coordinator.example:7460"
+    )]
     Url(String),
+    /// TLS, and nothing to say who asks.
+    #[error(
+        "{url} wants to know who asks: give --{missing} (or RAILGAUGE_{}); `railgauge certs issue viewer NAME` makes certificates for \
+         trying out",
+        .missing.to_uppercase()
+    )]
+    Anonymous {
+        /// Where.
+        url: String,
+        /// The first that is not there.
+        missing: &'static str,
+    },
+    /// A certificate for plaintext.
+    #[error(
+        "{0} is plaintext, and --ca, --cert and --key are for TLS: write https://, or leave them out"
+    )]
+    Plaintext(String),
+    /// Our certificate.
+    #[error(transparent)]
+    Certificate(#[from] LoadError),
     /// Nobody there.
     #[error(
         "no coordinator answers at {url}: is railgauge-coordinator running there? --coordinator URL names another"
@@ -78,7 +103,15 @@ pub enum RemoteError {
 impl RemoteError {
     /// Whether what was typed is wrong (exit code 2), as against the world (3).
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Url(_) | Self::NotGrpc(_) | Self::Usage(_))
+        matches!(
+            self,
+            Self::Url(_)
+                | Self::NotGrpc(_)
+                | Self::Usage(_)
+                | Self::Anonymous { .. }
+                | Self::Plaintext(_)
+                | Self::Certificate(_)
+        )
     }
 }
 
@@ -109,26 +142,62 @@ pub enum SweepEnd {
     Announced,
 }
 
+/// Where the coordinator is, and by what we are known there.
+fn place(args: &AskArgs) -> Result<(String, Option<Files>), RemoteError> {
+    let named = args.ca.is_some() || args.cert.is_some() || args.key.is_some();
+    let scheme = if named { "https" } else { "http" };
+    let url = args.coordinator.clone().unwrap_or_else(|| format!("{scheme}://127.0.0.1:7460"));
+    if !url.starts_with("https://") {
+        return if named && url.starts_with("http://") {
+            Err(RemoteError::Plaintext(url))
+        } else {
+            Ok((url, None))
+        };
+    }
+    let files = (args.ca.clone(), args.cert.clone(), args.key.clone());
+    let missing = match files {
+        (Some(ca), Some(cert), Some(key)) => return Ok((url, Some(Files { ca, cert, key }))),
+        (None, ..) => "ca",
+        (_, None, _) => "cert",
+        (.., None) => "key",
+    };
+    Err(RemoteError::Anonymous { url, missing })
+}
+
 impl Remote {
+    /// Connects to the one that was asked for.
+    ///
+    /// # Errors
+    /// When nobody answers there, or nobody should.
+    pub fn asked(args: &AskArgs) -> Result<Self, RemoteError> {
+        let (url, files) = place(args)?;
+        Self::connect(&url, files)
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// When nobody answers there.
-    pub fn connect(url: &str) -> Result<Self, RemoteError> {
+    pub fn connect(url: &str, files: Option<Files>) -> Result<Self, RemoteError> {
         // A thread of its own answers the coordinator's keep-alives while nobody asks: without an answer it ends the connection
         // after 20 s.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let endpoint = url
-            .starts_with("http://")
+        let endpoint = ["http://", "https://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme))
             .then(|| Endpoint::from_shared(url.to_owned()).ok())
             .flatten()
             .ok_or_else(|| RemoteError::Url(url.to_owned()))?;
+        let credentials = {
+            let _within = runtime.enter();
+            files.map(Credentials::load).transpose()?
+        };
         let endpoint = endpoint
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
-        let channel = runtime.block_on(endpoint.connect());
+        let channel = runtime.block_on(endpoint.connect_with_connector(Connector(credentials)));
         let channel =
             channel.map_err(|source| RemoteError::Connect { url: url.to_owned(), source })?;
         let client = OperatorClient::new(channel).max_decoding_message_size(MOST_ANSWER);

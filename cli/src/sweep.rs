@@ -120,7 +120,7 @@ fn expected(path: &Path) -> Result<Vec<String>, SweepError> {
 /// `--dry-run` and `--detach`: the announcement is the result.
 fn announce(args: &SweepArgs) -> Result<Exit, SweepError> {
     let request = request(args)?;
-    let remote = Remote::connect(&args.ask.coordinator)?;
+    let remote = Remote::asked(&args.ask)?;
     let stop = stop::on_signal().map_err(SweepError::Signals)?;
     let mut announced = SweepAnnounced::default();
     let end = remote.run_sweep(request, &stop, |event| {
@@ -150,7 +150,7 @@ fn sweep(args: &SweepArgs) -> Result<Exit, SweepError> {
         let (path, then) = (path.clone(), sweep.suite.clone());
         return Err(SweepError::OtherSuite { path, then, now: args.suite.as_str() });
     }
-    let remote = Remote::connect(&args.ask.coordinator)?;
+    let remote = Remote::asked(&args.ask)?;
     let stop = stop::on_signal().map_err(SweepError::Signals)?;
     let screen = Screen::new();
     let mut live = Live::default();

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use railgauge_access::authorize::Shown;
+use railgauge_access::files::Files;
+use railgauge_core::access::Caps;
 use railgauge_core::settings::{self, SettingsError, Size, Span};
 use serde::{Deserialize, Serialize};
 
@@ -35,48 +38,53 @@ pub enum ConfigError {
         /// What is allowed.
         what: String,
     },
-    /// No TLS yet, and the operator has not said that plaintext will do.
-    #[error(
-        "TLS between the daemons comes with a later version: until then the coordinator speaks plaintext, on loopback \
-         addresses only, and only when told so: set insecure = true, or give --insecure"
-    )]
-    NoTls,
     /// Plaintext beyond this machine.
     #[error(
-        "{key} = {address}: that is no loopback address, and plaintext goes on loopback only; TLS for other addresses \
-         comes with a later version; use 127.0.0.1:{port}",
-        port = address.port()
+        "listen = {0}: that is no loopback address, and insecure = true means plaintext, which goes on loopback only; use \
+         127.0.0.1:{port}, or take insecure = true out and give ca, cert and key",
+        port = .0.port()
     )]
-    NotLoopback {
-        /// Of which key.
-        key: &'static str,
-        /// As configured.
-        address: SocketAddr,
-    },
+    NotLoopback(SocketAddr),
+    /// Pages beyond this machine.
+    #[error(
+        "http_listen = {0}: that is no loopback address, and pages in plaintext are shown on loopback only; use 127.0.0.1:{port}, or set \
+         http_tls = true, or allow_plain_metrics = true to show /metrics and /healthz to everybody",
+        port = .0.port()
+    )]
+    PlainPages(SocketAddr),
+    /// TLS with nothing to make it from.
+    #[error(
+        "http_tls = true needs certificates, and insecure = true is without: take one of them out"
+    )]
+    InsecureTls,
 }
 
 /// Declares a key once: as a flag, as a variable, in the file, with its default and its meaning.
 macro_rules! keys {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $flag:literal $env:literal $unit:literal;)*) => {
+    (
+        $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $flag:literal $env:literal $unit:literal;)*
+        $(switch $(#[doc = $switch_doc:literal])+ $switch:ident = $on:literal, $switch_flag:literal $switch_env:literal;)*
+    ) => {
         /// What one source says: the file, or flags and environment.
         #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Layer {
             $($(#[doc = $doc])+ #[arg(long = $flag, env = $env, value_name = $unit)] $name: Option<$type>,)*
-            /// Speak plaintext, on loopback only
-            #[arg(
-                long, env = "RAILGAUGE_INSECURE", num_args = 0..=1, require_equals = true,
-                default_missing_value = "true", value_name = "BOOL"
-            )]
-            insecure: Option<bool>,
+            $(
+                $(#[doc = $switch_doc])+
+                #[arg(
+                    long = $switch_flag, env = $switch_env, num_args = 0..=1, require_equals = true,
+                    default_missing_value = "true", value_name = "BOOL"
+                )]
+                $switch: Option<bool>,
+            )*
         }
 
         /// The configuration in force.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         pub struct Config {
             $($(#[doc = $doc])+ pub $name: $type,)*
-            /// Speak plaintext, on loopback only
-            pub insecure: bool,
+            $($(#[doc = $switch_doc])+ pub $switch: bool,)*
         }
 
         impl Config {
@@ -84,7 +92,7 @@ macro_rules! keys {
             pub fn of(over: &Layer, under: &Layer) -> Self {
                 Self {
                     $($name: over.$name.clone().or_else(|| under.$name.clone()).unwrap_or_else(|| $default),)*
-                    insecure: over.insecure.or(under.insecure).unwrap_or(false),
+                    $($switch: over.$switch.or(under.$switch).unwrap_or($on),)*
                 }
             }
 
@@ -92,7 +100,7 @@ macro_rules! keys {
             pub fn differences(&self, other: &Self) -> Vec<&'static str> {
                 let mut keys = Vec::new();
                 $(if self.$name != other.$name { keys.push(stringify!($name)); })*
-                if self.insecure != other.insecure { keys.push("insecure"); }
+                $(if self.$switch != other.$switch { keys.push(stringify!($switch)); })*
                 keys
             }
         }
@@ -145,6 +153,37 @@ keys! {
     /// How large the store may become
     keep_bytes: Size = Size::from_bytes(20 << 30),
         "keep-bytes" "RAILGAUGE_KEEP_BYTES" "SIZE";
+    /// Certificates of the authorities that vouch for agents and operators, PEM
+    ca: PathBuf = PathBuf::from("/etc/railgauge/tls/ca.pem"),
+        "ca" "RAILGAUGE_CA" "FILE";
+    /// The coordinator's certificate, with what leads to its authority, PEM
+    cert: PathBuf = PathBuf::from("/etc/railgauge/tls/cert.pem"),
+        "cert" "RAILGAUGE_CERT" "FILE";
+    /// The certificate's key, PEM, readable by the coordinator alone
+    key: PathBuf = PathBuf::from("/etc/railgauge/tls/key.pem"),
+        "key" "RAILGAUGE_KEY" "FILE";
+    /// Where it writes who did or tried what; empty: audit.jsonl in its state directory
+    audit_log: PathBuf = PathBuf::new(),
+        "audit-log" "RAILGAUGE_AUDIT_LOG" "FILE";
+    /// The most nodes that a sweep may have; 0: no bound
+    sweep_max_nodes: u32 = 0,
+        "sweep-max-nodes" "RAILGAUGE_SWEEP_MAX_NODES" "N";
+    /// The longest that a sweep may take; 0s: no bound
+    sweep_max_duration: Span = Span::from_secs(0),
+        "sweep-max-duration" "RAILGAUGE_SWEEP_MAX_DURATION" "DURATION";
+    /// The most that a sweep may send, all nodes together, in Gbit/s; 0: no bound
+    sweep_max_gbit_per_second: u32 = 0,
+        "sweep-max-gbit-per-second" "RAILGAUGE_SWEEP_MAX_GBIT_PER_SECOND" "N";
+
+    switch
+    /// Speak plaintext, on loopback only: whoever is on this machine may do everything
+    insecure = false, "insecure" "RAILGAUGE_INSECURE";
+    switch
+    /// Serve pages by TLS, to viewers, operators and admins
+    http_tls = false, "http-tls" "RAILGAUGE_HTTP_TLS";
+    switch
+    /// Serve /metrics and /healthz without TLS on any address, and no other page there
+    allow_plain_metrics = false, "allow-plain-metrics" "RAILGAUGE_ALLOW_PLAIN_METRICS";
 }
 
 /// What a running coordinator takes over when it is told to reload; the rest waits for a restart.
@@ -160,6 +199,9 @@ pub const RELOADABLE: &[&str] = &[
     "keep_minutes",
     "keep_hours",
     "keep_bytes",
+    "sweep_max_nodes",
+    "sweep_max_duration",
+    "sweep_max_gbit_per_second",
 ];
 
 /// Reads the file, if there is one, under flags and environment. `file` is `None` where nobody named one: the default file
@@ -206,6 +248,40 @@ impl Config {
         self.keep_minutes = new.keep_minutes;
         self.keep_hours = new.keep_hours;
         self.keep_bytes = new.keep_bytes;
+        self.sweep_max_nodes = new.sweep_max_nodes;
+        self.sweep_max_duration = new.sweep_max_duration;
+        self.sweep_max_gbit_per_second = new.sweep_max_gbit_per_second;
+    }
+
+    /// Where its certificates are; `None` where it does without.
+    pub fn tls(&self) -> Option<Files> {
+        let files = Files { ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() };
+        (!self.insecure).then_some(files)
+    }
+
+    /// Where the audit log is.
+    pub fn audit_log(&self) -> PathBuf {
+        let unset = self.audit_log.as_os_str().is_empty();
+        if unset { self.state_dir.join("audit.jsonl") } else { self.audit_log.clone() }
+    }
+
+    /// How much a sweep may disturb.
+    pub fn caps(&self) -> Caps {
+        let rate = self.sweep_max_gbit_per_second;
+        Caps {
+            nodes: Some(self.sweep_max_nodes).filter(|nodes| *nodes > 0),
+            limit: Some(self.sweep_max_duration).filter(|limit| limit.as_nanos() > 0),
+            gbit_per_second: Some(f64::from(rate)).filter(|_| rate > 0),
+        }
+    }
+
+    /// Who may see which pages.
+    pub fn shown(&self) -> Shown {
+        match (self.http_tls, self.http_listen.ip().is_loopback()) {
+            (true, _) => Shown::ByPolicy,
+            (false, true) => Shown::Here,
+            (false, false) => Shown::MetricsOnly,
+        }
     }
 
     /// As a file that says the same.
@@ -218,15 +294,14 @@ impl Config {
     /// # Errors
     /// The sentence for the operator.
     pub fn check_exposure(&self) -> Result<(), ConfigError> {
-        if !self.insecure {
-            return Err(ConfigError::NoTls);
+        if self.insecure && self.http_tls {
+            return Err(ConfigError::InsecureTls);
         }
-        for (key, address) in [("listen", self.listen), ("http_listen", self.http_listen)] {
-            if !address.ip().is_loopback() {
-                return Err(ConfigError::NotLoopback { key, address });
-            }
+        if self.insecure && !self.listen.ip().is_loopback() {
+            return Err(ConfigError::NotLoopback(self.listen));
         }
-        Ok(())
+        let shows_pages = self.shown() == Shown::MetricsOnly && !self.allow_plain_metrics;
+        if shows_pages { Err(ConfigError::PlainPages(self.http_listen)) } else { Ok(()) }
     }
 
     fn check_values(&self) -> Result<(), ConfigError> {

@@ -3,7 +3,6 @@
 //! What takes long is made outside the async threads, one at a time, and kept for a while: many browsers cost what one does,
 //! and even a large fleet's page takes no more than its share of a core.
 
-mod few;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -14,9 +13,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use railgauge_access::audit::Audit;
+use railgauge_access::authorize as access;
+use railgauge_access::door::Use;
 use railgauge_core::quantile::Quantile;
 use railgauge_core::time::Wall;
 use railgauge_report::doc::Sweep;
@@ -29,7 +31,6 @@ use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::judging::Judging;
 use crate::sweeps::Sweeps;
-pub use few::Few;
 pub use shown::Shown;
 
 /// The thread that writes the store shows life every second; after so long it hangs.
@@ -67,8 +68,11 @@ impl Pages {
     }
 }
 
-/// All pages.
-pub fn router(pages: Pages) -> Router {
+/// How they are served: some hundred browsers, with a file handle each; a page that refreshes itself connects again.
+pub const USE: Use = Use { alpn: b"http/1.1", most: 256, longest: Some(Duration::from_secs(120)) };
+
+/// All pages, as far as they are shown.
+pub fn router(pages: Pages, shown: access::Shown, audit: Audit) -> Router {
     Router::new()
         .route("/", get(home))
         .route("/paths.json", get(paths))
@@ -81,6 +85,7 @@ pub fn router(pages: Pages) -> Router {
         .method_not_allowed_fallback(async || {
             text(StatusCode::METHOD_NOT_ALLOWED, "pages can only be read: GET or HEAD\n")
         })
+        .layer(from_fn_with_state((shown, audit), access::pages))
         .layer(map_response(with_headers))
         .with_state(pages)
 }

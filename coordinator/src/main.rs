@@ -94,7 +94,11 @@ fn raise_file_limit() {
 async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure(CANNOT, sentence(&error)))?;
     let running = server::start(config, Limits::default()).await.map_err(|error| {
-        let code = if matches!(error, StartError::Config(_)) { USAGE } else { CANNOT };
+        let usage = matches!(
+            error,
+            StartError::Config(_) | StartError::Credentials(_) | StartError::Identity { .. }
+        );
+        let code = if usage { USAGE } else { CANNOT };
         Failure(code, sentence(&error))
     })?;
     if let Some(path) = &arguments.addresses_file {

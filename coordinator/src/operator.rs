@@ -3,13 +3,16 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use railgauge_access::audit::{Audit, Decision, Verdict};
+use railgauge_access::connection::Peer;
 use railgauge_proto::{convert, v1};
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
 use crate::VERSION;
 use crate::documents;
 use crate::fleet::Fleet;
+use crate::hello;
 use crate::ingest::Ingest;
 use crate::judging::Judging;
 use crate::registry::{Node, State};
@@ -26,6 +29,18 @@ pub struct Operator {
     pub sweeps: Sweeps,
     /// Whether windows are stored.
     pub ingest: Ingest,
+    /// Where it is written who did what.
+    pub audit: Audit,
+}
+
+impl Operator {
+    /// Writes what is about to be done, and by whom; without that it is not done.
+    fn record(&self, extensions: &Extensions, what: &str, detail: &str) -> Result<(), Status> {
+        let peer =
+            extensions.get::<Peer>().ok_or_else(|| Status::internal("it is not known who asks"))?;
+        let decision = Decision { peer, what, verdict: Verdict::Allowed, detail };
+        self.audit.record(&decision).map_err(|error| Status::unavailable(crate::sentence(&error)))
+    }
 }
 
 #[tonic::async_trait]
@@ -65,6 +80,8 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::StartSweepRequest>,
     ) -> Result<Response<Self::StartSweepStream>, Status> {
+        let detail = sweep_detail(request.get_ref());
+        self.record(request.extensions(), "sweep", &detail)?;
         let events = self.sweeps.start(request.into_inner())?;
         Ok(Response::new(Box::pin(events)))
     }
@@ -87,9 +104,26 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::CancelSweepRequest>,
     ) -> Result<Response<v1::CancelSweepResponse>, Status> {
+        let id = hello::printable(&request.get_ref().id);
+        let which = if id.is_empty() { "all" } else { &id };
+        self.record(request.extensions(), "cancel sweep", which)?;
         let cancelled = self.sweeps.cancel(&request.into_inner().id)?;
         Ok(Response::new(v1::CancelSweepResponse { cancelled }))
     }
+}
+
+/// What somebody wants swept, for the audit log.
+fn sweep_detail(request: &v1::StartSweepRequest) -> String {
+    let text = format!(
+        "suite={} nodes={} max_rounds={} expected={} dry_run={} detach={}",
+        request.suite,
+        if request.nodes.is_empty() { "all" } else { &request.nodes },
+        request.max_rounds,
+        request.expected.len(),
+        request.dry_run,
+        request.detach
+    );
+    hello::printable(&text).chars().take(1_000).collect()
 }
 
 /// `failing` is why the coordinator cannot store windows, `planless` why it gives out no plan, if so.

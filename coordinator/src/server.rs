@@ -2,10 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use axum::Router;
+use railgauge_access::audit::{Audit, AuditError};
+use railgauge_access::authorize::Rpcs;
+use railgauge_access::connection::Peer;
+use railgauge_access::credentials::Credentials;
+use railgauge_access::door::{Door, Guard, Use};
+use railgauge_core::access::{Identity, Role};
 use railgauge_proto::v1::agents_server::AgentsServer;
 use railgauge_proto::v1::operator_server::OperatorServer;
 use railgauge_proto::{DESCRIPTORS, MAX_MESSAGE};
@@ -14,7 +22,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::clock;
 use crate::config::{Config, ConfigError, RELOADABLE};
@@ -35,6 +42,12 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
 /// What one stream may send unread: some batches. A thousand agents at once: 256 MiB.
 const STREAM_WINDOW: u32 = 256 << 10;
+/// Connections by gRPC at a time: some times the agents of the largest fleet.
+const MOST_STREAMS: usize = 32_768;
+/// An agent has one stream, an operator some.
+const STREAMS_OF_ONE: u32 = 128;
+/// Ours take some hundred octets.
+const LARGEST_HEADERS: u32 = 16 << 10;
 /// Together with the wait for the store, below the 5 s that a stop may take.
 const DRAIN: Duration = Duration::from_secs(3);
 const FLUSH: Duration = Duration::from_millis(1_500);
@@ -67,6 +80,25 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Its certificate.
+    #[error(
+        "{0}; `railgauge certs` makes certificates for trying out, and insecure = true does without, on loopback"
+    )]
+    Credentials(String),
+    /// Somebody else's certificate.
+    #[error(
+        "{cert} is of {identity}: a coordinator needs one of the role coordinator, spiffe://TRUST-DOMAIN/railgauge/coordinator/NAME",
+        cert = .cert.display()
+    )]
+    Identity {
+        /// Which file.
+        cert: PathBuf,
+        /// Whose it is.
+        identity: Identity,
+    },
+    /// Its audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Its directory.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
@@ -100,6 +132,10 @@ pub struct Running {
     pub ingest: Ingest,
     /// Whether it is well.
     pub pages: Pages,
+    /// By what it is known, where there is TLS.
+    pub credentials: Option<Credentials>,
+    /// What was decided.
+    pub audit: Audit,
     sweeps: Sweeps,
     config: watch::Sender<Arc<Config>>,
     stopping: watch::Sender<bool>,
@@ -142,12 +178,14 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let (http_listener, http) = bind("http_listen", config.http_listen).await?;
     let lock = state_dir::take(&config.state_dir)?;
     let epochs = Epochs::open(&config.state_dir)?;
+    let credentials = credentials(&config)?;
+    let audit = Audit::open(&config.audit_log())?;
     let store = Store::open(store_config(&config))?;
     let reader = store.reader();
     let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;
     let fleet = Arc::new(Fleet::new(config.lease.duration()));
     let (stopping, stop) = watch::channel(false);
-    let window = config.window;
+    let (window, shown, http_tls) = (config.window, config.shown(), config.http_tls);
     let sweeps_dir = config.state_dir.join("sweeps");
     let (config, configs) = watch::channel(Arc::new(config));
     let (plans, plan) = watch::channel(Arc::new(Plans::default()));
@@ -158,14 +196,16 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         stopping: stop.clone(),
         window,
         limits,
+        audit: audit.clone(),
     };
-    let sweeps = Sweeps::open(Arc::clone(&fleet), sweeps_dir)?;
+    let sweeps = Sweeps::open(Arc::clone(&fleet), sweeps_dir, configs.clone())?;
     let judging = Judging::new(Arc::clone(&fleet), reader, plan.clone());
     let operator = Operator {
         fleet: Arc::clone(&fleet),
         judging: judging.clone(),
         sweeps: sweeps.clone(),
         ingest: ingest.clone(),
+        audit: audit.clone(),
     };
     let pages = Pages {
         ingest: ingest.clone(),
@@ -175,9 +215,22 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         sweeps: sweeps.clone(),
         shown: http::Shown::default(),
     };
+    let guard = credentials.clone().map_or(Guard::Insecure, Guard::Closed);
+    let purpose = Use { alpn: b"h2", most: MOST_STREAMS, longest: None };
+    let door = Door::open(grpc_listener, guard, purpose, audit.clone());
+    let door =
+        door.map_err(|source| StartError::Listen { key: "listen", address: grpc, source })?;
+    let gate = Rpcs(audit.clone());
+    let pages_guard = credentials.clone().filter(|_| http_tls).map_or(Guard::Plain, Guard::Open);
+    let pages_door = Door::open(http_listener, pages_guard, http::USE, audit.clone());
+    let pages_door = pages_door.map_err(|source| StartError::Listen {
+        key: "http_listen",
+        address: http,
+        source,
+    })?;
     let servers = vec![
-        serve_grpc(grpc_listener, agents, operator, stop.clone()).await?,
-        serve_http(http_listener, pages.clone(), stop),
+        serve_grpc(door, gate, agents, operator, stop.clone()).await?,
+        serve_http(pages_door, http::router(pages.clone(), shown, audit.clone()), stop),
     ];
     let helpers = vec![
         tokio::spawn(planning::run(Arc::clone(&fleet), configs, epochs, plans)),
@@ -190,6 +243,8 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         fleet,
         ingest,
         pages,
+        credentials,
+        audit,
         sweeps,
         config,
         stopping,
@@ -200,8 +255,22 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     })
 }
 
+/// What it is known by, and that this makes it a coordinator.
+fn credentials(config: &Config) -> Result<Option<Credentials>, StartError> {
+    let Some(files) = config.tls() else { return Ok(None) };
+    let cert = files.cert.clone();
+    let credentials = Credentials::load(files)
+        .map_err(|error| StartError::Credentials(crate::sentence(&error)))?;
+    let identity = credentials.current().identity.clone();
+    if identity.role() != Role::Coordinator {
+        return Err(StartError::Identity { cert, identity });
+    }
+    Ok(Some(credentials))
+}
+
 async fn serve_grpc(
-    listener: TcpListener,
+    door: Door,
+    gate: Rpcs,
     agents: Agents,
     operator: Operator,
     stop: watch::Receiver<bool>,
@@ -218,26 +287,29 @@ async fn serve_grpc(
         .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(2 * STREAM_WINDOW)
+        .max_concurrent_streams(Some(STREAMS_OF_ONE))
+        .http2_max_header_list_size(Some(LARGEST_HEADERS))
+        .layer(gate)
         .add_service(AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE))
         .add_service(OperatorServer::new(operator))
         .add_service(health_service)
         .add_service(reflection);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(tokio::spawn(async move {
         let stopped = async move {
             told(stop).await;
             health.set_not_serving::<AgentsServer<Agents>>().await;
             health.set_not_serving::<OperatorServer<Operator>>().await;
         };
-        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+        if let Err(error) = router.serve_with_incoming_shutdown(door, stopped).await {
             tracing::error!("gRPC ended: {}", crate::sentence(&error));
         }
     }))
 }
 
-fn serve_http(listener: TcpListener, pages: Pages, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+fn serve_http(door: Door, router: Router, stop: watch::Receiver<bool>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let server = axum::serve(http::Few::new(listener), http::router(pages));
+        let service = router.into_make_service_with_connect_info::<Peer>();
+        let server = axum::serve(door, service);
         if let Err(error) = server.with_graceful_shutdown(told(stop)).await {
             tracing::error!("HTTP ended: {error}");
         }
@@ -270,6 +342,12 @@ impl Running {
             }
         }
         next.take_reloadable(&new);
+        if let Some(credentials) = &self.credentials {
+            credentials.look();
+        }
+        if let Err(error) = self.audit.reopen() {
+            tracing::error!("{}", crate::sentence(&error));
+        }
         self.fleet.set_lease(next.lease.duration());
         self.config.send_replace(Arc::new(next));
     }

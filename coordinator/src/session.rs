@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
+use railgauge_access::audit::{Audit, Decision, Verdict};
+use railgauge_access::connection::Peer;
 use railgauge_core::path::NodeName;
 use railgauge_core::settings::Span;
 use railgauge_core::time::Wall;
@@ -64,6 +66,8 @@ pub struct Agents {
     pub window: Span,
     /// Bounds of a stream.
     pub limits: Limits,
+    /// Where it is written who came as whom.
+    pub audit: Audit,
 }
 
 type Outgoing = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
@@ -78,8 +82,10 @@ impl v1::agents_server::Agents for Agents {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (out, outgoing) = mpsc::channel(OUTGOING);
         let agents = self.clone();
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("it is not known who asks"))?;
         tokio::spawn(async move {
-            if let Err(status) = agents.serve(request.into_inner(), &out).await {
+            if let Err(status) = agents.serve(&peer, request.into_inner(), &out).await {
                 tracing::info!("a stream ends: {}", status.message());
                 // Nobody may be there to read it.
                 drop(out.send_timeout(Err(status), UNREAD).await);
@@ -90,8 +96,25 @@ impl v1::agents_server::Agents for Agents {
 }
 
 impl Agents {
+    /// An agent speaks for the node that its certificate names, and for no other.
+    fn check_name(&self, peer: &Peer, node: &NodeName) -> Result<(), Status> {
+        let what = format!("join {node}");
+        let refused = peer.who.identity().filter(|identity| identity.name() != node.as_str()).map(|identity| {
+            format!(
+                "the certificate is of {identity}, which may not speak for {node}: set node = \"{}\" there, or give it its own certificate",
+                identity.name()
+            )
+        });
+        let verdict = if refused.is_some() { Verdict::Refused } else { Verdict::Allowed };
+        let detail = refused.as_deref().unwrap_or_default();
+        // A full disk keeps nobody from measuring; that it was not written is counted and said.
+        drop(self.audit.record(&Decision { peer, what: &what, verdict, detail }));
+        refused.map_or(Ok(()), |why| Err(Status::permission_denied(why)))
+    }
+
     async fn serve(
         mut self,
+        peer: &Peer,
         mut incoming: Streaming<v1::AgentMessage>,
         out: &Outgoing,
     ) -> Result<(), Status> {
@@ -114,6 +137,7 @@ impl Agents {
         let hello = hello::check(first)
             .map_err(|error| Status::invalid_argument(format!("malformed hello: {error}")))?;
         let node = hello.node.clone();
+        self.check_name(peer, &node)?;
         let (joined, mailbox) = self.fleet.join(hello, clock::now()).map_err(|error| {
             tracing::warn!("an agent was refused: {error}");
             match error {

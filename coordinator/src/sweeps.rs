@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use railgauge_core::access::Caps;
 use railgauge_core::time::Wall;
 use railgauge_proto::v1;
 use tokio::sync::{mpsc, watch};
@@ -23,6 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::clock;
+use crate::config::Config;
 use crate::fleet::Fleet;
 pub use document::series;
 pub use kept::KeptError;
@@ -69,6 +71,7 @@ pub struct Sweeps {
     fleet: Arc<Fleet>,
     table: Arc<Mutex<BTreeMap<String, Sweep>>>,
     kept: Arc<Kept>,
+    config: watch::Receiver<Arc<Config>>,
 }
 
 /// What a sweep's task holds.
@@ -82,6 +85,8 @@ pub struct Run {
     pub fleet: Arc<Fleet>,
     /// Becomes true when it is cancelled.
     pub cancelled: watch::Receiver<bool>,
+    /// How much it may disturb.
+    pub caps: Caps,
     sweeps: Sweeps,
     events: mpsc::Sender<Result<v1::SweepEvent, Status>>,
 }
@@ -131,7 +136,11 @@ impl Sweeps {
     ///
     /// # Errors
     /// When the directory cannot be used. A damaged file is skipped.
-    pub fn open(fleet: Arc<Fleet>, dir: PathBuf) -> Result<Self, KeptError> {
+    pub fn open(
+        fleet: Arc<Fleet>,
+        dir: PathBuf,
+        config: watch::Receiver<Arc<Config>>,
+    ) -> Result<Self, KeptError> {
         let (kept, found) = Kept::open(dir)?;
         let table = found.into_iter().map(|found| {
             let ended = Ended { verdict: found.verdict, document: found.document };
@@ -140,7 +149,7 @@ impl Sweeps {
             (found.id, Sweep { started, cancel, done: 0, measurements: 0, ended: Some(ended) })
         });
         let table = Arc::new(Mutex::new(table.collect()));
-        let sweeps = Self { fleet, table, kept: Arc::new(kept) };
+        let sweeps = Self { fleet, table, kept: Arc::new(kept), config };
         sweeps.forget_oldest(&mut sweeps.table(), "");
         Ok(sweeps)
     }
@@ -172,6 +181,7 @@ impl Sweeps {
             request,
             fleet: Arc::clone(&self.fleet),
             cancelled,
+            caps: self.config.borrow().caps(),
             sweeps: self.clone(),
             events,
         };

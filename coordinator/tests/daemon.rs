@@ -162,7 +162,11 @@ async fn what_keeps_it_from_starting_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let output = command(dir.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("set insecure = true, or give --insecure"), "{}", said(&output));
+    assert!(
+        said(&output).contains("insecure = true does without, on loopback"),
+        "{}",
+        said(&output)
+    );
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, opens a socket or touches a file: time and bytes come in as arguments, so
 //! that every rule runs under simulated time. See `docs/ARCHITECTURE.md` for what each room may know.
 
+pub mod access;
 pub mod finding;
 pub mod frame;
 pub mod histogram;

@@ -1,5 +1,6 @@
 //! Railgauge testbed.
 
+pub mod closed;
 pub mod fleet;
 pub mod fresh;
 pub mod intervals;

@@ -3,6 +3,7 @@
 
 mod agent_cost;
 mod capacity;
+mod closed;
 mod conservation;
 mod coordinator;
 mod cpu;
@@ -94,6 +95,7 @@ pub static ROWS: &[Row] = &[
     sweep::ROW,
     agent_cost::ROW,
     fleet_conservation::ROW,
+    closed::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use railgauge_access::files::Files;
 use railgauge_core::path::{Endpoint, NameError, NodeName, PortName};
 use railgauge_core::settings::{self, SettingsError, Size};
 use serde::{Deserialize, Serialize};
@@ -50,12 +51,24 @@ pub enum ConfigError {
         /// What is allowed.
         what: &'static str,
     },
-    /// Plaintext to another machine, or plaintext at all without being told.
+    /// Plaintext to another machine.
     #[error(
-        "coordinator = {0}: TLS between the daemons comes with a later version; until then give http://, an address on \
-         loopback, and insecure = true or --insecure"
+        "coordinator = {0}: insecure = true means plaintext, which goes to an address on loopback only; take it out and give ca, cert and \
+         key, or use http://127.0.0.1:7460"
     )]
-    NoTls(String),
+    NotLoopback(String),
+    /// The URL says one thing and `insecure` the other.
+    #[error("coordinator = {url}: that is {says}, and insecure = {insecure}: {way}")]
+    Scheme {
+        /// As it would be in force.
+        url: String,
+        /// What it says.
+        says: &'static str,
+        /// As it would be in force.
+        insecure: bool,
+        /// What to do about it.
+        way: &'static str,
+    },
 }
 
 /// A port that probes leave from and are answered at.
@@ -102,6 +115,9 @@ struct File {
     state_dir: Option<PathBuf>,
     spool_bytes: Option<Size>,
     cpu: Option<usize>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
     insecure: Option<bool>,
     labels: BTreeMap<String, String>,
     budget: Option<Budget>,
@@ -114,7 +130,7 @@ pub struct Flags {
     /// The name of this node [default: the host name]
     #[arg(long, env = "RAILGAUGE_NODE")]
     pub node: Option<String>,
-    /// The coordinator [default: http://127.0.0.1:7460]
+    /// The coordinator [default: https://127.0.0.1:7460, or http:// when insecure]
     #[arg(long, env = "RAILGAUGE_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
     /// Where recorded windows wait for the coordinator [default: /var/lib/railgauge-agent]
@@ -126,6 +142,15 @@ pub struct Flags {
     /// Pin the probe thread to this CPU
     #[arg(long, env = "RAILGAUGE_CPU", value_name = "N")]
     pub cpu: Option<usize>,
+    /// Certificates of the authorities that vouch for the coordinator, PEM [default: /etc/railgauge/tls/ca.pem]
+    #[arg(long, env = "RAILGAUGE_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// This node's certificate, PEM [default: /etc/railgauge/tls/cert.pem]
+    #[arg(long, env = "RAILGAUGE_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Its key, PEM, readable by the agent alone [default: /etc/railgauge/tls/key.pem]
+    #[arg(long, env = "RAILGAUGE_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
     /// Speak plaintext, to a coordinator on loopback only
     #[arg(
         long, env = "RAILGAUGE_INSECURE", num_args = 0..=1, require_equals = true,
@@ -148,6 +173,12 @@ pub struct Config {
     /// The probe thread's CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<usize>,
+    /// Who vouches for the coordinator.
+    pub ca: PathBuf,
+    /// This node's certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
     /// Plaintext, on loopback.
     pub insecure: bool,
     /// What operators select nodes by.
@@ -194,12 +225,17 @@ pub fn parse(
 }
 
 fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, ConfigError> {
+    let insecure = flags.insecure.or(file.insecure).unwrap_or(false);
+    let scheme = if insecure { "http" } else { "https" };
+    let tls = |flag: Option<PathBuf>, key: Option<PathBuf>, name: &str| {
+        flag.or(key).unwrap_or_else(|| Path::new("/etc/railgauge/tls").join(name))
+    };
     let config = Config {
         node: flags.node.or(file.node).or(host).ok_or(ConfigError::NoNode)?,
         coordinator: flags
             .coordinator
             .or(file.coordinator)
-            .unwrap_or_else(|| "http://127.0.0.1:7460".to_owned()),
+            .unwrap_or_else(|| format!("{scheme}://127.0.0.1:7460")),
         state_dir: flags
             .state_dir
             .or(file.state_dir)
@@ -209,7 +245,10 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
             .or(file.spool_bytes)
             .unwrap_or_else(|| Size::from_bytes(256 << 20)),
         cpu: flags.cpu.or(file.cpu),
-        insecure: flags.insecure.or(file.insecure).unwrap_or(false),
+        ca: tls(flags.ca, file.ca, "ca.pem"),
+        cert: tls(flags.cert, file.cert, "cert.pem"),
+        key: tls(flags.key, file.key, "key.pem"),
+        insecure,
         labels: file.labels,
         budget: file.budget.unwrap_or_default(),
         endpoint: file.endpoint,
@@ -218,19 +257,42 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
     Ok(config)
 }
 
+fn check_scheme(config: &Config) -> Result<(), ConfigError> {
+    let (url, insecure) = (config.coordinator.clone(), config.insecure);
+    let (says, way) = match (url.starts_with("https://"), insecure) {
+        (true, true) => ("TLS", "write http://, or take insecure out"),
+        (false, false) => (
+            "plaintext",
+            "write https:// and give ca, cert and key (`railgauge certs` makes some); or, with a coordinator on this machine's loopback, set \
+             insecure = true or give --insecure",
+        ),
+        (true, false) => return Ok(()),
+        (false, true) => {
+            let is_loopback = coordinator_address(&url).is_some_and(|ip| ip.is_loopback());
+            return if is_loopback { Ok(()) } else { Err(ConfigError::NotLoopback(url)) };
+        }
+    };
+    Err(ConfigError::Scheme { url, says, insecure, way })
+}
+
+impl Config {
+    /// Where its certificates are; `None` where it does without.
+    pub fn tls(&self) -> Option<Files> {
+        let files = Files { ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() };
+        (!self.insecure).then_some(files)
+    }
+}
+
 fn check(config: &Config) -> Result<(), ConfigError> {
     let node = NodeName::new(&config.node);
     node.map_err(|source| ConfigError::Name { key: "node", source })?;
     let url = ["http://", "https://"].iter().find_map(|way| config.coordinator.strip_prefix(way));
     if url.is_none_or(|rest| !rest.trim_end_matches('/').contains(':')) {
         let value = config.coordinator.clone();
-        let what = "write http://HOST:PORT, as http://127.0.0.1:7460";
+        let what = "write https://HOST:PORT, as https://coordinator.example:7460";
         return Err(ConfigError::Value { key: "coordinator", value, what });
     }
-    let plaintext = coordinator_address(&config.coordinator).is_some_and(|ip| ip.is_loopback());
-    if !config.insecure || !plaintext {
-        return Err(ConfigError::NoTls(config.coordinator.clone()));
-    }
+    check_scheme(config)?;
     check_counts(config)?;
     const LEAST_SPOOL: u64 = 1 << 20;
     if config.spool_bytes.as_bytes() < LEAST_SPOOL {
@@ -278,9 +340,15 @@ fn check_counts(config: &Config) -> Result<(), ConfigError> {
     })
 }
 
+/// `HOST:PORT` of the coordinator's URL.
+pub fn coordinator_place(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.trim_end_matches('/')
+}
+
 /// The address in `http://ADDRESS:PORT`.
-pub fn coordinator_address(url: &str) -> Option<IpAddr> {
-    let rest = url.strip_prefix("http://")?.trim_end_matches('/');
+fn coordinator_address(url: &str) -> Option<IpAddr> {
+    let rest = coordinator_place(url);
     if let Ok(address) = rest.parse::<SocketAddr>() {
         return Some(address.ip());
     }
@@ -319,8 +387,15 @@ mod tests {
             ),
             ("insecure = true\nspool_bytes = 5", "agent.toml:2: spool_bytes: \"5\" is no size"),
             ("insecure = true\nspool_bytes = \"5B\"", "spool_bytes = 5B: at least 1MiB"),
-            ("", "coordinator = http://127.0.0.1:7460: TLS between the daemons comes"),
-            ("insecure = true\ncoordinator = \"127.0.0.1:7460\"", "write http://HOST:PORT"),
+            ("insecure = true\ncoordinator = \"127.0.0.1:7460\"", "write https://HOST:PORT"),
+            (
+                "coordinator = \"http://127.0.0.1:7460\"",
+                "that is plaintext, and insecure = false: write https://",
+            ),
+            (
+                "insecure = true\ncoordinator = \"https://127.0.0.1:7460\"",
+                "that is TLS, and insecure = true",
+            ),
             (
                 "[[endpoint]]\nport = \"e\"\naddress = \"127.0.0\"",
                 "agent.toml:3: endpoint.address: invalid IP address",

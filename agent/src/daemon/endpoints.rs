@@ -1,12 +1,12 @@
 //! Where probes leave and are answered: as configured, or the address from which the coordinator is reached.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use railgauge_core::path::{Endpoint, NameError};
 use railgauge_core::reflector::DEFAULT_MAX_RATE;
 
-use super::config::{Config, EndpointSetting, coordinator_address};
+use super::config::{Config, EndpointSetting, coordinator_place};
 use crate::WaitMode;
 use crate::ping::Transport;
 use crate::reflect::{Listening, ReflectConfig};
@@ -42,12 +42,19 @@ pub fn resolve(config: &Config) -> Result<Vec<Configured>, EndpointError> {
 }
 
 fn route(config: &Config) -> Result<EndpointSetting, EndpointError> {
-    let coordinator =
-        coordinator_address(&config.coordinator).unwrap_or(IpAddr::from([127, 0, 0, 1]));
-    let any: IpAddr = if coordinator.is_ipv4() { [0; 4].into() } else { IpAddr::from([0u16; 8]) };
     // Connecting a datagram socket sends nothing: it asks the routing table.
-    let local = UdpSocket::bind((any, 0))
-        .and_then(|socket| socket.connect((coordinator, 9)).and_then(|()| socket.local_addr()));
+    let towards = |coordinator: SocketAddr| {
+        let any: IpAddr =
+            if coordinator.is_ipv4() { [0; 4].into() } else { IpAddr::from([0u16; 8]) };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(coordinator)?;
+        socket.local_addr()
+    };
+    let none = || io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    let local = coordinator_place(&config.coordinator)
+        .to_socket_addrs()
+        .and_then(|mut addresses| addresses.next().ok_or_else(none))
+        .and_then(towards);
     let local = local.map_err(|source| EndpointError::NoRoute {
         coordinator: config.coordinator.clone(),
         source,

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use railgauge_access::connector::Connector;
+use railgauge_access::credentials::Credentials;
+use railgauge_access::files::Material;
 use railgauge_proto::v1::agent_message::Message as ToCoordinator;
 use railgauge_proto::v1::agents_client::AgentsClient;
 use railgauge_proto::v1::coordinator_message::Message as FromCoordinator;
@@ -71,7 +74,7 @@ enum Ended {
     Silent,
     #[error("the coordinator reads nothing any more")]
     Stuck,
-    #[error("the configuration has changed")]
+    #[error("the configuration or the certificate has changed")]
     Changed,
     #[error("shut down")]
     Shutdown,
@@ -81,6 +84,8 @@ enum Ended {
 pub struct Uplink {
     /// The node, which applies what the coordinator says.
     pub node: NodeState,
+    /// By what it is known, where there is TLS.
+    pub credentials: Option<Credentials>,
     /// What is recorded.
     pub recorded: Arc<Recorded>,
     /// Results of sweep orders.
@@ -219,7 +224,14 @@ impl Uplink {
     }
 
     async fn session(&mut self, welcomed: &mut Option<Instant>) -> Ended {
-        let establishing = establish(self.node.coordinator().to_owned(), self.node.hello());
+        let mut renewed = self.credentials.as_ref().map(Credentials::changes);
+        if let Some(renewed) = &mut renewed {
+            // What is in force now is what this session begins with.
+            renewed.mark_unchanged();
+        }
+        let connector = Connector(self.credentials.clone());
+        let establishing =
+            establish(self.node.coordinator().to_owned(), connector, self.node.hello());
         let mut establishing = Box::pin(establishing);
         let link = loop {
             tokio::select! {
@@ -233,13 +245,17 @@ impl Uplink {
         };
         *welcomed = Some(Instant::now());
         self.node.connected(&link.welcome);
-        match self.talk(link).await {
+        match self.talk(link, renewed).await {
             Ok(never) => match never {},
             Err(ended) => ended,
         }
     }
 
-    async fn talk(&mut self, link: Link) -> Result<std::convert::Infallible, Ended> {
+    async fn talk(
+        &mut self,
+        link: Link,
+        mut renewed: Option<watch::Receiver<Arc<Material>>>,
+    ) -> Result<std::convert::Infallible, Ended> {
         let Link { out, mut inbound, .. } = link;
         let (mut flight, mut answers, mut said) =
             (Flight::default(), Answers::default(), Said::default());
@@ -290,6 +306,8 @@ impl Uplink {
                         return Err(Ended::Shutdown);
                     }
                 }
+                // Before the old certificate ends, and this stream with it.
+                () = is_renewed(&mut renewed), if last_words.is_none() => return Err(Ended::Changed),
                 () = until(last_words) => return Err(Ended::Shutdown),
             }
         }
@@ -333,8 +351,18 @@ impl Uplink {
     }
 }
 
+/// Waits for another certificate; for ever where there is none.
+async fn is_renewed(renewed: &mut Option<watch::Receiver<Arc<Material>>>) {
+    if let Some(renewed) = renewed
+        && renewed.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 /// Connects, says hello, and reads the welcome.
-async fn establish(url: String, hello: v1::Hello) -> Result<Link, Ended> {
+async fn establish(url: String, connector: Connector, hello: v1::Hello) -> Result<Link, Ended> {
     let connect = |source| Ended::Connect { url: url.clone(), source };
     let channel = Endpoint::from_shared(url.clone())
         .map_err(connect)?
@@ -342,7 +370,7 @@ async fn establish(url: String, hello: v1::Hello) -> Result<Link, Ended> {
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
-        .connect()
+        .connect_with_connector(connector)
         .await
         .map_err(connect)?;
     let mut client = AgentsClient::new(channel)

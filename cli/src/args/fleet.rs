@@ -13,15 +13,18 @@ const EXITS: &str = "Exit codes: 0 healthy; 1 something is degraded or failed; 2
 /// Which coordinator, and how to print what it says.
 #[derive(Debug, Args)]
 pub struct AskArgs {
-    /// Where the coordinator listens, http://HOST:PORT
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "RAILGAUGE_COORDINATOR",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:7460"
-    )]
-    pub coordinator: String,
+    /// Where the coordinator listens, https://HOST:PORT [default: https://127.0.0.1:7460, or http:// without --cert]
+    #[arg(long, value_name = "URL", env = "RAILGAUGE_COORDINATOR", hide_env_values = true)]
+    pub coordinator: Option<String>,
+    /// Certificates of the authorities that vouch for the coordinator, PEM
+    #[arg(long, value_name = "FILE", env = "RAILGAUGE_CA", hide_env_values = true)]
+    pub ca: Option<PathBuf>,
+    /// Your certificate, PEM
+    #[arg(long, value_name = "FILE", env = "RAILGAUGE_CERT", hide_env_values = true)]
+    pub cert: Option<PathBuf>,
+    /// Its key, PEM, readable by you alone
+    #[arg(long, value_name = "FILE", env = "RAILGAUGE_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
     /// How to print the result
     #[arg(long, value_enum, default_value = "table")]
     pub output: Output,

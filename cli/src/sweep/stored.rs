@@ -16,7 +16,7 @@ pub(super) const CANCEL: &str = "railgauge/sweep-cancel/v1";
 
 pub(super) fn show(args: &ShowArgs) -> Result<Exit, SweepError> {
     let files = ResultFiles::open(&args.result)?;
-    let remote = Remote::connect(&args.ask.coordinator)?;
+    let remote = Remote::asked(&args.ask)?;
     match remote.sweep(&args.id)? {
         (Some(answer), _) => Ok(finish(files, &answer, args.ask.output)),
         (None, progress) => Err(SweepError::Runs {
@@ -53,7 +53,7 @@ impl From<SweepEntry> for Entry {
 }
 
 pub(super) fn list(args: &ListArgs) -> Result<Exit, SweepError> {
-    let sweeps = Remote::connect(&args.ask.coordinator)?.sweeps()?;
+    let sweeps = Remote::asked(&args.ask)?.sweeps()?;
     let list = List { schema: LIST, sweeps: sweeps.into_iter().map(Entry::from).collect() };
     if args.ask.output == Output::Json {
         return Ok(output::json(&list, Exit::Healthy));
@@ -78,7 +78,7 @@ struct Cancelled {
 }
 
 pub(super) fn cancel(args: &CancelArgs) -> Result<Exit, SweepError> {
-    let remote = Remote::connect(&args.ask.coordinator)?;
+    let remote = Remote::asked(&args.ask)?;
     let cancelled = remote.cancel(args.id.as_deref().unwrap_or_default())?;
     let done = Cancelled { schema: CANCEL, cancelled };
     if args.ask.output == Output::Json {

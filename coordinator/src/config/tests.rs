@@ -71,16 +71,26 @@ fn mistakes_are_sentences() {
 
 #[test]
 fn plaintext_is_asked_for_and_stays_here() {
-    let error = from("").unwrap().check_exposure().unwrap_err().to_string();
-    assert!(
-        error.contains("comes with a later version") && error.contains("--insecure"),
-        "{error}"
-    );
+    assert!(from("").unwrap().check_exposure().is_ok(), "TLS may go anywhere");
+    assert!(from("listen = \"0.0.0.0:7460\"\n").unwrap().check_exposure().is_ok());
     let open = from("insecure = true\nlisten = \"10.0.0.1:7460\"\n").unwrap();
     let error = open.check_exposure().unwrap_err().to_string();
     assert!(error.starts_with("listen = 10.0.0.1:7460: that is no loopback address"), "{error}");
     let page = from("insecure = true\nhttp_listen = \"[::]:7461\"\n").unwrap();
-    assert!(page.check_exposure().is_err());
+    let error = page.check_exposure().unwrap_err().to_string();
+    assert!(error.contains("http_tls = true, or allow_plain_metrics = true"), "{error}");
+    for (open, shown) in [
+        ("http_listen = \"0.0.0.0:7461\"\nhttp_tls = true\n", Shown::ByPolicy),
+        ("http_listen = \"0.0.0.0:7461\"\nallow_plain_metrics = true\n", Shown::MetricsOnly),
+        ("allow_plain_metrics = true\n", Shown::Here),
+        ("http_tls = true\n", Shown::ByPolicy),
+    ] {
+        let open = from(open).unwrap();
+        assert!(open.check_exposure().is_ok());
+        assert_eq!(open.shown(), shown);
+    }
+    let both = from("insecure = true\nhttp_tls = true\n").unwrap();
+    assert!(both.check_exposure().unwrap_err().to_string().contains("take one of them out"));
     assert!(from("insecure = true\n").unwrap().check_exposure().is_ok());
 }
 
@@ -93,4 +103,22 @@ fn every_reloadable_key_is_one() {
     }
     let other = from("window = \"5s\"\nkeep_raw = \"1h\"\n").unwrap();
     assert_eq!(config.differences(&other), ["window", "keep_raw"]);
+}
+
+#[test]
+fn no_cap_is_no_bound() {
+    assert_eq!(from("").unwrap().caps(), Caps::default());
+    let text =
+        "sweep_max_nodes = 16\nsweep_max_duration = \"5m\"\nsweep_max_gbit_per_second = 10\n";
+    let caps = from(text).unwrap().caps();
+    assert_eq!((caps.nodes, caps.gbit_per_second), (Some(16), Some(10.0)));
+    assert_eq!(caps.limit, Some(Span::from_secs(300)));
+}
+
+#[test]
+fn the_audit_log_is_beside_the_state_unless_told() {
+    let config = from("state_dir = \"/s\"\n").unwrap();
+    assert_eq!(config.audit_log(), Path::new("/s/audit.jsonl"));
+    let config = from("state_dir = \"/s\"\naudit_log = \"/var/log/a\"\n").unwrap();
+    assert_eq!(config.audit_log(), Path::new("/var/log/a"));
 }

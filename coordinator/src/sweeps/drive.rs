@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use railgauge_core::access::Disturbance;
 use railgauge_core::path::{Endpoint, Memory, NodeName, Path, Transport};
+use railgauge_core::settings::Span;
 use railgauge_core::sweep::{Action, Announcement, Answer, Order, SweepRun, SweepSettings};
 use railgauge_core::time::{Monotonic, Wall};
 use railgauge_proto::{convert, v1};
@@ -92,6 +94,10 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
         )));
         return Finished::default();
     }
+    if let Err(error) = run.caps.allow(&disturbance(&announced)) {
+        run.refuse(Status::failed_precondition(error.to_string()));
+        return Finished::default();
+    }
     if run.request.dry_run {
         return Finished::default();
     }
@@ -161,6 +167,15 @@ fn announcement(id: &str, a: &Announcement, asked: &Asked) -> v1::SweepAnnounced
         expected_packets: a.packets,
         expected_bytes: a.wire_bytes,
         excluded: asked.absent.iter().map(|(node, why)| format!("{node}: {why}")).collect(),
+    }
+}
+
+fn disturbance(announced: &Announcement) -> Disturbance {
+    Disturbance {
+        nodes: u32::try_from(announced.nodes).unwrap_or(u32::MAX),
+        limit: Span::new(announced.limit),
+        octets: announced.wire_bytes,
+        expected: Span::new(announced.expected_duration),
     }
 }
 

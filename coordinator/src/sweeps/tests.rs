@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 
 use super::*;
+use crate::config::Layer;
 use crate::session::tests::{Agent, channel, coordinator, within};
 use v1::sweep_event::Event;
 
@@ -391,8 +392,14 @@ async fn it_is_cancelled_by_its_name() {
     c.running.stop().await;
 }
 
+fn configured(text: &str) -> watch::Receiver<Arc<Config>> {
+    let layer = railgauge_core::settings::read("test", text).unwrap();
+    watch::channel(Arc::new(Config::of(&layer, &Layer::default()))).1
+}
+
 fn table(dir: &std::path::Path) -> Sweeps {
-    Sweeps::open(Arc::new(Fleet::new(Duration::from_secs(30))), dir.to_owned()).unwrap()
+    let fleet = Arc::new(Fleet::new(Duration::from_secs(30)));
+    Sweeps::open(fleet, dir.to_owned(), configured("")).unwrap()
 }
 
 fn document(id: &str) -> Finished {
@@ -443,5 +450,5 @@ async fn documents_outlive_the_process_and_damaged_ones_are_skipped() {
     assert!(!dir.path().join("s7.json.new").exists() && dir.path().join("note.txt").exists());
     fs::remove_file(dir.path().join("s7.json")).unwrap();
     assert_eq!(again.get("s7").await.unwrap_err().code(), tonic::Code::DataLoss);
-    assert!(Sweeps::open(again.fleet, "/proc/nowhere".into()).is_err());
+    assert!(Sweeps::open(again.fleet, "/proc/nowhere".into(), configured("")).is_err());
 }

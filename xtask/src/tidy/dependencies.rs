@@ -9,18 +9,32 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("railgauge-core", &[]),
     ("railgauge-proto", &["railgauge-core"]),
+    ("railgauge-access", &["railgauge-core"]),
     ("railgauge-kernels", &[]),
     ("railgauge-fabric", &["railgauge-core", "railgauge-kernels"]),
-    ("railgauge-agent", &["railgauge-core", "railgauge-proto", "railgauge-fabric"]),
+    (
+        "railgauge-agent",
+        &["railgauge-access", "railgauge-core", "railgauge-proto", "railgauge-fabric"],
+    ),
     ("railgauge-report", &["railgauge-core"]),
-    ("railgauge-coordinator", &["railgauge-core", "railgauge-proto", "railgauge-report"]),
+    (
+        "railgauge-coordinator",
+        &["railgauge-access", "railgauge-core", "railgauge-proto", "railgauge-report"],
+    ),
     (
         "railgauge-cli",
-        &["railgauge-core", "railgauge-proto", "railgauge-report", "railgauge-agent"],
+        &[
+            "railgauge-access",
+            "railgauge-core",
+            "railgauge-proto",
+            "railgauge-report",
+            "railgauge-agent",
+        ],
     ),
     (
         "railgauge-testbed",
         &[
+            "railgauge-access",
             "railgauge-core",
             "railgauge-proto",
             "railgauge-kernels",

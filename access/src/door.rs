@@ -1,0 +1,308 @@
+//! A listener that knows who comes in, and lets nobody keep the others out.
+//!
+//! Handshakes are made beside each other, each within a bounded time, a bounded number of them: when there are more, the oldest is
+//! given up, which is never one of somebody who means it, for those take milliseconds. So it is with connections: who has been here
+//! longest without saying who he is goes first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::Stream;
+
+use crate::audit::{Audit, Decision, Verdict, stranger};
+use crate::certificate;
+use crate::connection::{Bounds, Connection, Peer, Vouched, Who};
+use crate::credentials::Credentials;
+
+/// Handshakes at a time, and how long one may take.
+const HANDSHAKES: usize = 1_024;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Connections that wait to be served.
+const WAITING: usize = 64;
+
+/// Without file descriptors there is nothing to accept: some come free.
+const OUT_OF_FILES: Duration = Duration::from_millis(100);
+
+/// How it is guarded.
+#[derive(Clone, Debug)]
+pub enum Guard {
+    /// Not at all: for loopback, when the operator says so.
+    Insecure,
+    /// Not at all, and who comes is nobody: for pages that all may see.
+    Plain,
+    /// By TLS, to holders of a certificate alone.
+    Closed(Credentials),
+    /// By TLS, and who shows no certificate is nobody.
+    Open(Credentials),
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// The protocol in TLS: `h2`, `http/1.1`.
+    pub alpn: &'static [u8],
+    /// Connections at a time.
+    pub most: usize,
+    /// How long one may last.
+    pub longest: Option<Duration>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Door {
+    connections: mpsc::Receiver<Connection>,
+    address: SocketAddr,
+    task: AbortHandle,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Door {
+    /// Opens it on a bound listener. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn open(
+        listener: TcpListener,
+        guard: Guard,
+        purpose: Use,
+        audit: Audit,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (let_in, connections) = mpsc::channel(WAITING);
+        let places = Places::new(purpose.most);
+        let porter = Porter { guard, purpose, audit, places, let_in };
+        let task = tokio::spawn(porter.work(listener)).abort_handle();
+        Ok(Self { connections, address, task })
+    }
+}
+
+impl Stream for Door {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.connections.poll_recv(cx).map(|connection| connection.map(Ok))
+    }
+}
+
+impl axum::serve::Listener for Door {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        match self.connections.recv().await {
+            Some(connection) => {
+                let address = connection.peer().address;
+                (connection, address)
+            }
+            // The porter ends with the door.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Door>> for Peer {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, Door>) -> Self {
+        stream.io().peer().clone()
+    }
+}
+
+/// Whoever stands at the door.
+#[derive(Clone)]
+struct Porter {
+    guard: Guard,
+    purpose: Use,
+    audit: Audit,
+    places: Places,
+    let_in: mpsc::Sender<Connection>,
+}
+
+/// Why somebody was not let in.
+struct Refused {
+    peer: Peer,
+    why: String,
+}
+
+impl Porter {
+    async fn work(self, listener: TcpListener) {
+        let mut handshakes: VecDeque<AbortHandle> = VecDeque::new();
+        loop {
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if is_about_us(&error) {
+                        tracing::warn!("no connection can be accepted: {error}");
+                        sleep(OUT_OF_FILES).await;
+                    }
+                    continue;
+                }
+            };
+            handshakes.retain(|handshake| !handshake.is_finished());
+            if handshakes.len() >= HANDSHAKES
+                && let Some(oldest) = handshakes.pop_front()
+            {
+                oldest.abort();
+                self.refuse(&Refused {
+                    peer: stranger(address),
+                    why: "too many are at the door".to_owned(),
+                });
+            }
+            let porter = self.clone();
+            handshakes.push_back(
+                tokio::spawn(async move {
+                    match porter.receive(stream, address).await {
+                        // Where nobody serves any more, it is closed.
+                        Ok(connection) => drop(porter.let_in.send(connection).await),
+                        Err(refused) => porter.refuse(&refused),
+                    }
+                })
+                .abort_handle(),
+            );
+        }
+    }
+
+    fn refuse(&self, refused: &Refused) {
+        let decision = Decision {
+            peer: &refused.peer,
+            what: "tls",
+            verdict: Verdict::Refused,
+            detail: &refused.why,
+        };
+        // It has been said, and nothing is done that should not be.
+        drop(self.audit.record(&decision));
+    }
+
+    async fn receive(&self, stream: TcpStream, address: SocketAddr) -> Result<Connection, Refused> {
+        // Without it a small answer waits for an acknowledgement; where it is refused, it is only later.
+        drop(stream.set_nodelay(true));
+        let (credentials, closed) = match &self.guard {
+            Guard::Insecure => return Ok(self.plain(stream, Peer { address, who: Who::Insecure })),
+            Guard::Plain => return Ok(self.plain(stream, stranger(address))),
+            Guard::Closed(credentials) => (credentials, true),
+            Guard::Open(credentials) => (credentials, false),
+        };
+        let refused = |why: String| Refused { peer: stranger(address), why };
+        let changes = credentials.changes();
+        let material = credentials.current();
+        let config = material.server(self.purpose.alpn, closed);
+        let config = config.map_err(|error| refused(format!("our certificate: {error}")))?;
+        let shaken = TlsAcceptor::from(Arc::new(config)).accept(stream);
+        let stream = match timeout(HANDSHAKE, shaken).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(refused(error.to_string())),
+            Err(_) => return Err(refused(format!("no handshake within {HANDSHAKE:?}"))),
+        };
+        let chain = chain(&stream);
+        if chain.is_empty() {
+            let bounds = self.bounds(None, false);
+            return Ok(Connection::tls(stream, stranger(address), bounds.0, bounds.1));
+        }
+        let identity = certificate::identity(&chain[0])
+            .map_err(|error| refused(format!("its certificate: {error}")))?;
+        let ours = material.identity.trust_domain();
+        if identity.trust_domain() != ours {
+            return Err(refused(format!("{identity} is not of the trust domain {ours}")));
+        }
+        let peer = Peer { address, who: Who::Known(Arc::new(identity)) };
+        let (bounds, place) = self.bounds(Some(Vouched::client(chain, changes)), true);
+        Ok(Connection::tls(stream, peer, bounds, place))
+    }
+
+    fn plain(&self, stream: TcpStream, peer: Peer) -> Connection {
+        let (bounds, place) = self.bounds(None, false);
+        Connection::plain(stream, peer, bounds, place)
+    }
+
+    fn bounds(&self, vouched: Option<Vouched>, known: bool) -> (Bounds, Place) {
+        let (place, evicted) = self.places.take(known);
+        let longest = self.purpose.longest.map(|longest| Box::pin(sleep(longest)));
+        (Bounds { longest, evicted, over: false, vouched }, place)
+    }
+}
+
+fn chain(stream: &TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    chain.iter().map(|each| each.clone().into_owned()).collect()
+}
+
+/// Whether accepting failed for want of something of ours, and not because the other end has gone.
+fn is_about_us(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// The places there are, in order of age.
+#[derive(Clone, Debug)]
+struct Places(Arc<Mutex<Taken>>);
+
+#[derive(Debug)]
+struct Taken {
+    most: usize,
+    next: u64,
+    strangers: BTreeMap<u64, oneshot::Sender<Infallible>>,
+    known: BTreeMap<u64, oneshot::Sender<Infallible>>,
+}
+
+/// A place, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    number: u64,
+    places: Places,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        let (strangers, known) = (BTreeMap::new(), BTreeMap::new());
+        Self(Arc::new(Mutex::new(Taken { most: most.max(1), next: 0, strangers, known })))
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place, and what tells when it is needed by another: its sender is gone.
+    fn take(&self, known: bool) -> (Place, oneshot::Receiver<Infallible>) {
+        let mut taken = self.taken();
+        if taken.strangers.len() + taken.known.len() >= taken.most {
+            let stranger = taken.strangers.pop_first();
+            // The connection sees that its sender is gone.
+            drop(stranger.or_else(|| taken.known.pop_first()));
+        }
+        let number = taken.next;
+        taken.next += 1;
+        let (here, evicted) = oneshot::channel();
+        let place = if known { &mut taken.known } else { &mut taken.strangers };
+        place.insert(number, here);
+        (Place { number, places: self.clone() }, evicted)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        taken.strangers.remove(&self.number);
+        taken.known.remove(&self.number);
+    }
+}
