@@ -23,7 +23,7 @@ const KEY: &str = "ca.key";
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// There is one already.
-    #[error("{file} is there already: an authority is made once; choose another directory, or move it away", file = .0.display())]
+    #[error("{file} is there already: choose another directory, move it away, or renew a certificate with --replace", file = .0.display())]
     Exists(PathBuf),
     /// There is none.
     #[error("{dir} holds no authority: make one with `railgauge certs init --dir {dir}`", dir = .0.display())]
@@ -281,12 +281,35 @@ fn trust_domain_of(pem: &str) -> Option<String> {
 }
 
 impl Issued {
-    /// Writes `NAME.pem` and `NAME.key`, neither of which was there.
+    /// Writes certificate and key, neither of which was there.
     ///
     /// # Errors
     /// When they cannot be.
     pub fn save(&self, certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
         write(key, 0o600, &self.key)?;
         write(certificate, 0o644, &self.certificate)
+    }
+
+    /// Writes certificate and key in place of those that were there, each of them whole at any moment. A daemon that reads them in between
+    /// finds that they do not fit, and looks again.
+    ///
+    /// # Errors
+    /// When they cannot be.
+    pub fn replace(&self, certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
+        for (file, mode, text) in [(key, 0o600, &self.key), (certificate, 0o644, &self.certificate)]
+        {
+            let mut new = file.to_owned().into_os_string();
+            new.push(".new");
+            let new = PathBuf::from(new);
+            // What an interrupted one left.
+            drop(std::fs::remove_file(&new));
+            write(&new, mode, text)?;
+            std::fs::rename(&new, file).map_err(|source| AuthorityError::File {
+                doing: "replace",
+                file: file.to_owned(),
+                source,
+            })?;
+        }
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use railgauge_core::access::{Identity, Role};
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::{AlertDescription, CertificateError as Unvouched};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -78,6 +78,12 @@ pub enum ConnectError {
         /// By our clock.
         now: String,
     },
+    /// What it has against our certificate.
+    #[error("{0}")]
+    Refused(io::Error),
+    /// It closed the connection instead of beginning.
+    #[error("it closes the connection: is it a coordinator, and does its log say why?")]
+    Closed,
     /// Anything else in the handshake.
     #[error("no TLS with what answers there: {0}")]
     Tls(rustls::Error),
@@ -136,7 +142,24 @@ async fn connect(
     if identity.role() != Role::Coordinator || !ours {
         return Err(ConnectError::NotCoordinator(identity));
     }
+    // In TLS 1.3 the other end judges our certificate after we think that all is well; a coordinator speaks first, one way or the other.
+    let mut stream = BufReader::new(stream);
+    match stream.fill_buf().await {
+        Err(error) => return Err(ConnectError::Refused(refusal(error))),
+        Ok([]) => return Err(ConnectError::Closed),
+        Ok(_) => {}
+    }
     Ok(ToCoordinator::Tls(Box::new(stream), Vouched::server(chain, name, changes)))
+}
+
+/// `DnsName("a")` and the like, as rustls prints names; without URIs, which nobody connects to.
+fn readable(presented: &[String]) -> String {
+    let names = presented.iter().filter(|name| !name.starts_with("Uniform"));
+    let inner = names.map(|name| {
+        let name = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);
+        name.trim_end_matches(')').trim_matches('"').to_owned()
+    });
+    inner.collect::<Vec<_>>().join(", ")
 }
 
 fn said(error: io::Error) -> ConnectError {
@@ -157,7 +180,7 @@ fn said(error: io::Error) -> ConnectError {
             }
             Unvouched::NotValidForNameContext { expected, presented } => ConnectError::OtherName {
                 expected: expected.to_str().into_owned(),
-                presented: presented.join(", "),
+                presented: readable(presented),
             },
             other => ConnectError::Tls(rustls::Error::InvalidCertificate(other.clone())),
         },
@@ -171,7 +194,7 @@ pub enum ToCoordinator {
     /// As it is.
     Plain(TcpStream),
     /// In TLS.
-    Tls(Box<TlsStream<TcpStream>>, Vouched),
+    Tls(Box<BufReader<TlsStream<TcpStream>>>, Vouched),
 }
 
 /// What the coordinator had against our certificate: in TLS 1.3 it says so after we think that all is well.

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -30,6 +31,10 @@ use crate::credentials::Credentials;
 /// Handshakes at a time, and how long one may take.
 const HANDSHAKES: usize = 1_024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long, and how much, of what a refused one still sends is thrown away.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_OCTETS: usize = 64 << 10;
 
 /// Connections that wait to be served.
 const WAITING: usize = 64;
@@ -143,6 +148,8 @@ struct Porter {
 struct Refused {
     peer: Peer,
     why: String,
+    /// What there was of a connection, to tell them.
+    rest: Option<TcpStream>,
 }
 
 impl Porter {
@@ -167,6 +174,7 @@ impl Porter {
                 self.refuse(&Refused {
                     peer: stranger(address),
                     why: "too many are at the door".to_owned(),
+                    rest: None,
                 });
             }
             let porter = self.clone();
@@ -175,7 +183,10 @@ impl Porter {
                     match porter.receive(stream, address).await {
                         // Where nobody serves any more, it is closed.
                         Ok(connection) => drop(porter.let_in.send(connection).await),
-                        Err(refused) => porter.refuse(&refused),
+                        Err(refused) => {
+                            porter.refuse(&refused);
+                            linger(refused.rest).await;
+                        }
                     }
                 })
                 .abort_handle(),
@@ -203,15 +214,17 @@ impl Porter {
             Guard::Closed(credentials) => (credentials, true),
             Guard::Open(credentials) => (credentials, false),
         };
-        let refused = |why: String| Refused { peer: stranger(address), why };
+        let refused = |why: String| Refused { peer: stranger(address), why, rest: None };
         let changes = credentials.changes();
         let material = credentials.current();
         let config = material.server(self.purpose.alpn, closed);
         let config = config.map_err(|error| refused(format!("our certificate: {error}")))?;
-        let shaken = TlsAcceptor::from(Arc::new(config)).accept(stream);
+        let shaken = TlsAcceptor::from(Arc::new(config)).accept(stream).into_fallible();
         let stream = match timeout(HANDSHAKE, shaken).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(refused(error.to_string())),
+            Ok(Err((error, stream))) => {
+                return Err(Refused { rest: Some(stream), ..refused(why(&error)) });
+            }
             Err(_) => return Err(refused(format!("no handshake within {HANDSHAKE:?}"))),
         };
         let chain = chain(&stream);
@@ -239,6 +252,33 @@ impl Porter {
         let (place, evicted) = self.places.take(known);
         let longest = self.purpose.longest.map(|longest| Box::pin(sleep(longest)));
         (Bounds { longest, evicted, over: false, vouched }, place)
+    }
+}
+
+/// Lets the other end read why: a connection closed with something unread in it is reset, and what was written last is lost.
+async fn linger(stream: Option<TcpStream>) {
+    let Some(mut stream) = stream else { return };
+    let mut unread = vec![0; 4_096];
+    let rest = async {
+        stream.shutdown().await?;
+        let mut read = 0;
+        while read < LINGER_OCTETS {
+            match stream.read(&mut unread).await? {
+                0 => break,
+                octets => read += octets,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // It is over in any case.
+    drop(timeout(LINGER, rest).await);
+}
+
+fn why(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidMessage(_)) => "it speaks no TLS".to_owned(),
+        Some(rustls::Error::AlertReceived(alert)) => format!("it does not want us: {alert:?}"),
+        _ => error.to_string(),
     }
 }
 

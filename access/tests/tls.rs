@@ -102,6 +102,26 @@ async fn come(door: &mut Door) -> Connection {
     within(door.next()).await.unwrap().unwrap()
 }
 
+/// Both ends of a new connection; the server greets first, as HTTP/2 does.
+async fn meet(
+    door: &mut Door,
+    credentials: Credentials,
+    host: &str,
+    address: SocketAddr,
+) -> (ToCoordinator, Connection) {
+    let greeted = async {
+        let mut server = come(door).await;
+        server.write_all(b"!").await.unwrap();
+        server.flush().await.unwrap();
+        server
+    };
+    let (client, server) = tokio::join!(connect(Some(credentials), host, address), greeted);
+    let mut client = client.unwrap();
+    let mut read = [0; 1];
+    within(client.read_exact(&mut read)).await.unwrap();
+    (client, server)
+}
+
 async fn echo(client: &mut ToCoordinator, server: &mut Connection) -> std::io::Result<()> {
     client.write_all(b"probe").await?;
     client.flush().await?;
@@ -114,17 +134,6 @@ async fn echo(client: &mut ToCoordinator, server: &mut Connection) -> std::io::R
     Ok(())
 }
 
-/// How a connection that the server does not want ends for the client: in TLS 1.3 it hears of it when it reads.
-async fn refusal(client: Result<ToCoordinator, String>) -> String {
-    match client {
-        Err(error) => error,
-        Ok(mut client) => {
-            let mut read = [0; 1];
-            within(client.read_exact(&mut read)).await.unwrap_err().to_string()
-        }
-    }
-}
-
 #[tokio::test]
 async fn both_ends_know_who_is_at_the_other() {
     let world = World::new();
@@ -132,8 +141,7 @@ async fn both_ends_know_who_is_at_the_other() {
         world.door(Guard::Closed(world.credentials(Role::Coordinator, "main"))).await;
     let agent = world.credentials(Role::Agent, "gpu-07");
     for host in ["127.0.0.1", "localhost"] {
-        let mut client = connect(Some(agent.clone()), host, address).await.unwrap();
-        let mut server = come(&mut door).await;
+        let (mut client, mut server) = meet(&mut door, agent.clone(), host, address).await;
         echo(&mut client, &mut server).await.unwrap();
         let who = server.peer().who.to_string();
         assert_eq!(who, "spiffe://test.internal/railgauge/agent/gpu-07");
@@ -148,14 +156,13 @@ async fn strangers_stay_out_and_are_told_why() {
         world.door(Guard::Closed(world.credentials(Role::Coordinator, "main"))).await;
     // Another authority: the client does not know ours either, unless it is given it.
     let files = other.files(Role::Agent, "gpu-07", now(), DAY);
-    let said = refusal(
-        connect(Some(Credentials::load(files.clone()).unwrap()), "127.0.0.1", address).await,
-    )
-    .await;
+    let said = connect(Some(Credentials::load(files.clone()).unwrap()), "127.0.0.1", address)
+        .await
+        .unwrap_err();
     assert!(said.contains("no authority in our CA file vouches for its certificate"), "{said}");
     let files = Files { ca: world.path("ca.pem"), ..files };
     let said =
-        refusal(connect(Some(Credentials::load(files).unwrap()), "127.0.0.1", address).await).await;
+        connect(Some(Credentials::load(files).unwrap()), "127.0.0.1", address).await.unwrap_err();
     assert!(said.contains("no authority that it knows vouches for our certificate"), "{said}");
     // Plaintext.
     let mut plain = TcpStream::connect(address).await.unwrap();
@@ -195,10 +202,8 @@ async fn a_door_that_is_open_says_who_nobody_is() {
     let world = World::new();
     let (mut door, address) =
         world.door(Guard::Open(world.credentials(Role::Coordinator, "main"))).await;
-    let _known = connect(Some(world.credentials(Role::Viewer, "prometheus")), "127.0.0.1", address)
-        .await
-        .unwrap();
-    let server = come(&mut door).await;
+    let (_known, server) =
+        meet(&mut door, world.credentials(Role::Viewer, "prometheus"), "127.0.0.1", address).await;
     assert!(matches!(&server.peer().who, Who::Known(identity) if identity.role() == Role::Viewer));
 }
 
@@ -208,9 +213,8 @@ async fn a_connection_ends_with_its_certificate() {
     let (mut door, address) =
         world.door(Guard::Closed(world.credentials(Role::Coordinator, "main"))).await;
     let soon = world.files(Role::Agent, "gpu-07", now(), Duration::from_secs(3));
-    let mut client =
-        connect(Some(Credentials::load(soon).unwrap()), "127.0.0.1", address).await.unwrap();
-    let mut server = come(&mut door).await;
+    let (mut client, mut server) =
+        meet(&mut door, Credentials::load(soon).unwrap(), "127.0.0.1", address).await;
     echo(&mut client, &mut server).await.unwrap();
     let mut read = [0; 1];
     let ended = within(server.read_exact(&mut read)).await.unwrap_err();
@@ -226,8 +230,7 @@ async fn what_is_renewed_is_in_force_without_a_restart_and_what_is_damaged_is_no
     let mut changes = credentials.changes();
     let (mut door, address) = world.door(Guard::Closed(credentials.clone())).await;
     let agent = world.credentials(Role::Agent, "gpu-07");
-    let mut old = connect(Some(agent.clone()), "127.0.0.1", address).await.unwrap();
-    let mut old_server = come(&mut door).await;
+    let (mut old, mut old_server) = meet(&mut door, agent.clone(), "127.0.0.1", address).await;
 
     let before = credentials.current().own.ends;
     let again = world.files(Role::Coordinator, "main", now(), 2 * DAY);
@@ -238,8 +241,8 @@ async fn what_is_renewed_is_in_force_without_a_restart_and_what_is_damaged_is_no
     assert!(credentials.current().own.ends > before);
     // Who is in stays in, and who comes finds the new one.
     echo(&mut old, &mut old_server).await.unwrap();
-    let mut new = connect(Some(agent), "127.0.0.1", address).await.unwrap();
-    echo(&mut new, &mut come(&mut door).await).await.unwrap();
+    let (mut new, mut new_server) = meet(&mut door, agent, "127.0.0.1", address).await;
+    echo(&mut new, &mut new_server).await.unwrap();
 
     std::fs::write(&files.cert, "nothing").unwrap();
     within(async {
@@ -268,9 +271,8 @@ async fn whom_no_authority_vouches_for_any_more_is_out() {
     let files = world.files(Role::Coordinator, "main", now(), DAY);
     let credentials = Credentials::load(files.clone()).unwrap();
     let (mut door, address) = world.door(Guard::Closed(credentials.clone())).await;
-    let mut client =
-        connect(Some(world.credentials(Role::Agent, "a")), "127.0.0.1", address).await.unwrap();
-    let mut server = come(&mut door).await;
+    let (mut client, mut server) =
+        meet(&mut door, world.credentials(Role::Agent, "a"), "127.0.0.1", address).await;
     echo(&mut client, &mut server).await.unwrap();
     // Both authorities: nothing changes for who is here.
     let both = world.authority.pem().to_owned() + other.authority.pem();
@@ -297,8 +299,8 @@ async fn who_says_nothing_keeps_nobody_out() {
         idle.push(TcpStream::connect(address).await.unwrap());
     }
     let agent = world.credentials(Role::Agent, "gpu-07");
-    let mut client = connect(Some(agent), "127.0.0.1", address).await.unwrap();
-    echo(&mut client, &mut come(&mut door).await).await.unwrap();
+    let (mut client, mut server) = meet(&mut door, agent, "127.0.0.1", address).await;
+    echo(&mut client, &mut server).await.unwrap();
     // And with all places taken, the oldest goes.
     let (mut door, address) = world.door_for(Guard::Plain, 2).await;
     let mut strangers = Vec::new();

@@ -95,7 +95,11 @@ fn issue(args: &IssueArgs) -> Result<Exit, CertsError> {
     let issued = authority.issue(&request)?;
     let file = |ending: &str| args.dir.join(format!("{role}-{}.{ending}", args.name));
     let (certificate, key) = (file("pem"), file("key"));
-    issued.save(&certificate, &key)?;
+    if args.replace {
+        issued.replace(&certificate, &key)?;
+    } else {
+        issued.save(&certificate, &key)?;
+    }
     let identity = format!("spiffe://{}/railgauge/{role}/{}", authority.trust_domain(), args.name);
     let ca = args.dir.join("ca.pem");
     let next = next(role, (&certificate, &key, &ca));

@@ -1,10 +1,11 @@
 //! Asking the coordinator.
 
+use std::error::Error;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use railgauge_access::connector::Connector;
+use railgauge_access::connector::{ConnectError, Connector};
 use railgauge_access::credentials::Credentials;
 use railgauge_access::files::{Files, LoadError};
 use railgauge_proto::v1::operator_client::OperatorClient;
@@ -73,11 +74,24 @@ pub enum RemoteError {
         /// What the system said.
         source: tonic::transport::Error,
     },
+    /// Somebody is there, and TLS fails.
+    #[error("no connection with what answers at {url}: {said}")]
+    Tls {
+        /// Where.
+        url: String,
+        /// Why.
+        said: String,
+    },
     /// A web server, as the coordinator's own page.
     #[error(
         "what answers at {0} is no coordinator's gRPC: its page has another port than --coordinator, by default 7461 and 7460"
     )]
     NotGrpc(String),
+    /// No plaintext, as a coordinator with TLS.
+    #[error(
+        "what answers at {0} speaks no plaintext gRPC: if it is a coordinator with TLS, write https:// and give --ca, --cert and --key"
+    )]
+    WantsTls(String),
     /// It refuses, in its own words.
     #[error("{0}")]
     Refused(String),
@@ -107,6 +121,7 @@ impl RemoteError {
             self,
             Self::Url(_)
                 | Self::NotGrpc(_)
+                | Self::WantsTls(_)
                 | Self::Usage(_)
                 | Self::Anonymous { .. }
                 | Self::Plaintext(_)
@@ -198,8 +213,7 @@ impl Remote {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
         let channel = runtime.block_on(endpoint.connect_with_connector(Connector(credentials)));
-        let channel =
-            channel.map_err(|source| RemoteError::Connect { url: url.to_owned(), source })?;
+        let channel = channel.map_err(|source| unconnected(url, source))?;
         let client = OperatorClient::new(channel).max_decoding_message_size(MOST_ANSWER);
         Ok(Self { runtime, client, url: url.to_owned() })
     }
@@ -226,12 +240,17 @@ impl Remote {
     }
 
     fn failed(&self, status: &Status) -> RemoteError {
-        let text = status.message().to_owned();
+        // What tonic made of a connection that broke has the reason inside.
+        let text = status.source().map_or_else(|| status.message().to_owned(), innermost);
         let said = if text.is_empty() { status.code().description().to_owned() } else { text };
         match status.code() {
             // Tonic's own words: it has no code for an answer that is not gRPC.
             Code::Internal if said.contains("compression flag") => {
                 RemoteError::NotGrpc(self.url.clone())
+            }
+            // What it says in TLS is no HTTP/2.
+            _ if said.contains("frame with invalid size") && self.url.starts_with("http://") => {
+                RemoteError::WantsTls(self.url.clone())
             }
             Code::InvalidArgument | Code::NotFound => RemoteError::Usage(said),
             Code::Unavailable | Code::Unknown | Code::Cancelled => {
@@ -359,6 +378,27 @@ impl Remote {
             }
         }
     }
+}
+
+/// Nobody there, or somebody with whom there is no TLS.
+fn unconnected(url: &str, source: tonic::transport::Error) -> RemoteError {
+    let url = url.to_owned();
+    let mut cause = source.source();
+    while let Some(error) = cause {
+        match error.downcast_ref::<ConnectError>() {
+            Some(ConnectError::Tcp(_)) | None => cause = error.source(),
+            Some(said) => return RemoteError::Tls { url, said: said.to_string() },
+        }
+    }
+    RemoteError::Connect { url, source }
+}
+
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 fn document<D: Document>(json: &[u8]) -> Result<Answer<D>, RemoteError> {

@@ -21,6 +21,7 @@ mod scale;
 mod sockperf;
 mod standard;
 mod sweep;
+mod tls_cost;
 mod truth;
 
 use crate::harness::Bench;
@@ -96,6 +97,7 @@ pub static ROWS: &[Row] = &[
     agent_cost::ROW,
     fleet_conservation::ROW,
     closed::ROW,
+    tls_cost::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

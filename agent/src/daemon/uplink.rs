@@ -66,6 +66,10 @@ enum Ended {
         "what answers at the coordinator's URL is no gRPC: its page has another port, by default 7461, agents want 7460"
     )]
     NotGrpc,
+    #[error(
+        "what answers at the coordinator's URL speaks no plaintext gRPC: if it is a coordinator with TLS, write https:// and take out insecure"
+    )]
+    NotHttp2,
     #[error("the coordinator refuses this agent: {0}")]
     Refused(String),
     #[error("the coordinator's stream ended: {0}")]
@@ -483,11 +487,13 @@ fn send(out: &mpsc::Sender<v1::AgentMessage>, message: ToCoordinator) -> Result<
 }
 
 fn refusal(status: &tonic::Status) -> Ended {
+    use std::error::Error as _;
     use tonic::Code;
-    let text = if status.message().is_empty() {
-        status.code().description().to_owned()
-    } else {
-        printable(status.message())
+    // What tonic made of a connection that broke has the reason inside.
+    let text = match status.source() {
+        Some(cause) => innermost(cause),
+        None if status.message().is_empty() => status.code().description().to_owned(),
+        None => printable(status.message()),
     };
     match status.code() {
         Code::FailedPrecondition
@@ -497,6 +503,8 @@ fn refusal(status: &tonic::Status) -> Ended {
         | Code::Unauthenticated => Ended::Refused(text),
         // Tonic's own words: it has no code for an answer that is not gRPC.
         Code::Internal if text.contains("compression flag") => Ended::NotGrpc,
+        // What it says in TLS is no frame of HTTP/2.
+        _ if text.contains("frame with invalid size") => Ended::NotHttp2,
         _ => Ended::Stream(text),
     }
 }

@@ -90,6 +90,9 @@ pub struct IssueArgs {
     /// A host name or address under which a daemon is reached, repeatable [default: localhost, 127.0.0.1, ::1, and an agent's NAME]
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
+    /// Put it in place of the one there, as daemons that read it again while they run want it
+    #[arg(long)]
+    pub replace: bool,
     /// How long it is good
     #[arg(long, value_name = "N", default_value = "90", value_parser = number::whole(1_u32..=36_500), allow_hyphen_values = true)]
     pub days: u32,

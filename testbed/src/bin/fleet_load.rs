@@ -2,17 +2,21 @@
 //! that cost the coordinator, as JSON. Status 1 when a batch is missing, refused, or counted otherwise than it was sent.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use clap::Parser;
+use railgauge_access::connector::Connector;
+use railgauge_core::access::Role;
 use railgauge_proto::v1;
 use railgauge_proto::v1::operator_client::OperatorClient;
-use railgauge_testbed::fresh::{Fresh, WINDOW_NS};
-use railgauge_testbed::load::{Agent, Pace, Shared, Tally};
+use railgauge_testbed::fresh::{self, Fresh, WINDOW_NS};
+use railgauge_testbed::load::{Agent, Identities, Pace, Shared, Tally};
 use tokio::time::Instant;
+use tonic::transport::Endpoint;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -45,6 +49,9 @@ struct Options {
     /// Seed of the samples.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Speak TLS: an authority as `railgauge certs init` makes it, for certificates of the agents.
+    #[arg(long, value_name = "DIR")]
+    authority: Option<PathBuf>,
     /// Encoded batches to choose from.
     #[arg(long, default_value_t = 128)]
     pool: usize,
@@ -61,7 +68,13 @@ async fn load(options: &Options) -> Result<ExitCode, Error> {
     let paths = u32::try_from(options.paths)?;
     let pool: Vec<_> = (0..options.pool.max(1)).map(|_| fresh.encoded(paths)).collect();
     let octets = pool.iter().map(Vec::len).sum::<usize>() / pool.len();
-    let url = format!("http://{}", options.address);
+    let scheme = if options.authority.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", options.address);
+    let identities = options.authority.as_deref().map(Identities::open).transpose()?;
+    let connector = |role: Role, name: &str| -> Result<Connector, Error> {
+        let credentials = identities.as_ref().map(|of| of.credentials(role, name)).transpose()?;
+        Ok(Connector(credentials))
+    };
     let begun = Instant::now();
     let until =
         begun + Duration::from_millis(options.join_ms) + Duration::from_secs(options.seconds);
@@ -88,6 +101,7 @@ async fn load(options: &Options) -> Result<ExitCode, Error> {
             number,
             pace,
             u64::from(std::process::id()) << 20 | number as u64,
+            connector(Role::Agent, &fresh::name(number))?,
         );
         tasks.push(tokio::spawn(async move {
             tokio::time::sleep_until(join).await;
@@ -99,7 +113,7 @@ async fn load(options: &Options) -> Result<ExitCode, Error> {
     }
     let wall = begun.elapsed();
     let after = options.pid.map(used).transpose()?;
-    let counted = counted(url, options.agents).await?;
+    let counted = counted(url, connector(Role::Viewer, "generator")?, options.agents).await?;
     let tally = &shared.tally;
     let count = |of: &std::sync::atomic::AtomicU64| of.load(Relaxed);
     let windows = |batches: u64| batches * options.paths as u64;
@@ -165,8 +179,9 @@ fn rate(windows: u64, seconds: f64) -> f64 {
 }
 
 /// Windows that the coordinator says it has, and of how many nodes.
-async fn counted(url: String, agents: usize) -> Result<(u64, usize), Error> {
-    let client = OperatorClient::connect(url).await?;
+async fn counted(url: String, connector: Connector, agents: usize) -> Result<(u64, usize), Error> {
+    let channel = Endpoint::from_shared(url)?.connect_with_connector(connector).await?;
+    let client = OperatorClient::new(channel);
     let most = agents * 4_096 + (4 << 20);
     let listed = client.max_decoding_message_size(most).list_nodes(v1::ListNodesRequest {}).await?;
     let nodes = listed.into_inner().nodes;

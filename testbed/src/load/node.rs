@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 use prost::bytes::Bytes;
+use railgauge_access::connector::Connector;
 use railgauge_proto::v1::agent_message::Message as ToCoordinator;
 use railgauge_proto::v1::coordinator_message::Message as FromCoordinator;
 use railgauge_proto::{MAX_MESSAGE, protocol, v1};
@@ -95,6 +96,7 @@ pub struct Agent {
     number: usize,
     pace: Pace,
     instance: u64,
+    connector: Connector,
     head: v1::WindowBatch,
     next: u64,
     in_flight: BTreeMap<u64, Sent>,
@@ -108,7 +110,13 @@ enum Over {
 
 impl Agent {
     /// The agent of a number; `instance` is that of its process.
-    pub fn new(shared: Arc<Shared>, number: usize, pace: Pace, instance: u64) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        number: usize,
+        pace: Pace,
+        instance: u64,
+        connector: Connector,
+    ) -> Self {
         let head = v1::WindowBatch {
             agent: fresh::name(number),
             instance,
@@ -117,7 +125,16 @@ impl Agent {
             paths: fresh::paths(number, shared.agents, shared.paths),
             ..v1::WindowBatch::default()
         };
-        Self { shared, number, pace, instance, head, next: 0, in_flight: BTreeMap::new() }
+        Self {
+            shared,
+            number,
+            pace,
+            instance,
+            connector,
+            head,
+            next: 0,
+            in_flight: BTreeMap::new(),
+        }
     }
 
     /// Sends until it is time, and waits for what is not acknowledged.
@@ -161,7 +178,8 @@ impl Agent {
         let said = |error: &dyn std::error::Error| error.to_string();
         let endpoint = Endpoint::from_shared(self.shared.url.clone()).map_err(|e| said(&e))?;
         let endpoint = endpoint.connect_timeout(Duration::from_secs(10));
-        let channel = endpoint.connect().await.map_err(|e| said(&e))?;
+        let channel =
+            endpoint.connect_with_connector(self.connector.clone()).await.map_err(|e| said(&e))?;
         let mut grpc = Grpc::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);

@@ -12,23 +12,55 @@ const START_BOUND: Duration = Duration::from_secs(20);
 const STOP_BOUND: Duration = Duration::from_secs(20);
 const STATE: &str = "state";
 const ADDRESSES: &str = "addresses";
+const AUTHORITY: &str = "authority";
 
 /// One that runs, with its state on the disk of the scratch directory.
 pub struct Coordinator {
     running: Running,
     address: String,
     scratch: PathBuf,
+    authority: Option<PathBuf>,
 }
 
 impl Coordinator {
-    /// Starts one with nothing in its store.
+    /// Starts one with nothing in its store, in plaintext.
     pub fn start(bench: &Bench<'_>) -> Result<Self, Failure> {
+        Self::start_with(bench, &["--insecure"], None)
+    }
+
+    /// The same with certificates of an authority of its own.
+    pub fn start_with_tls(bench: &Bench<'_>) -> Result<Self, Failure> {
+        let dir = bench.scratch().join(AUTHORITY);
+        let _ = std::fs::remove_dir_all(&dir);
+        for words in [&["init"][..], &["issue", "coordinator", "main"]] {
+            let mut certs = bench.program("railgauge", None);
+            certs.arg("certs").args(words).args(["--dir", AUTHORITY]);
+            let made = bench.complete(certs, "certs", START_BOUND)?;
+            if made.code != Some(0) {
+                return Err(Failure::new(format!("railgauge certs: {}", made.stderr.trim())));
+            }
+        }
+        let files = [
+            ("--ca", "ca.pem"),
+            ("--cert", "coordinator-main.pem"),
+            ("--key", "coordinator-main.key"),
+        ];
+        let files = files.map(|(flag, file)| [flag.to_owned(), format!("{AUTHORITY}/{file}")]);
+        let flags: Vec<&str> = files.iter().flatten().map(String::as_str).collect();
+        Self::start_with(bench, &flags, Some(dir))
+    }
+
+    fn start_with(
+        bench: &Bench<'_>,
+        flags: &[&str],
+        authority: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
         let scratch = bench.scratch().clone();
         // What an earlier one left would be merged beside what comes.
         let _ = std::fs::remove_dir_all(scratch.join(STATE));
         let _ = std::fs::remove_file(scratch.join(ADDRESSES));
         let mut command = bench.program("railgauge-coordinator", None);
-        command.args(["--insecure", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.args(flags).args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.args(["--state-dir", STATE, "--addresses-file", ADDRESSES]);
         let mut running = bench.start(command, "coordinator")?;
         let file = scratch.join(ADDRESSES);
@@ -43,7 +75,7 @@ impl Coordinator {
         })?;
         let address =
             address.ok_or_else(|| Failure::new("the coordinator did not say where it listens"))?;
-        Ok(Self { running, address, scratch })
+        Ok(Self { running, address, scratch, authority })
     }
 
     /// Puts a load on it; a batch that is missing or counted twice is a failure at every scale.
@@ -51,6 +83,9 @@ impl Coordinator {
         let mut command = bench.program("fleet_load", None);
         let pid = self.running.pid().to_string();
         command.args([self.address.as_str(), "--pid", &pid]).args(flags);
+        if let Some(dir) = &self.authority {
+            command.arg("--authority").arg(dir);
+        }
         let report = bench.json(command, "fleet_load", Duration::from_secs(600))?;
         match violations("fleet_load", &report)?.as_slice() {
             [] => Ok(report),
