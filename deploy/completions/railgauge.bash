@@ -16,6 +16,9 @@ _railgauge() {
             ",$1")
                 cmd="railgauge"
                 ;;
+            railgauge,certs)
+                cmd="railgauge__subcmd__certs"
+                ;;
             railgauge,demo)
                 cmd="railgauge__subcmd__demo"
                 ;;
@@ -40,6 +43,15 @@ _railgauge() {
             railgauge,sweep)
                 cmd="railgauge__subcmd__sweep"
                 ;;
+            railgauge__subcmd__certs,init)
+                cmd="railgauge__subcmd__certs__subcmd__init"
+                ;;
+            railgauge__subcmd__certs,issue)
+                cmd="railgauge__subcmd__certs__subcmd__issue"
+                ;;
+            railgauge__subcmd__certs,show)
+                cmd="railgauge__subcmd__certs__subcmd__show"
+                ;;
             railgauge__subcmd__sweep,cancel)
                 cmd="railgauge__subcmd__sweep__subcmd__cancel"
                 ;;
@@ -56,12 +68,104 @@ _railgauge() {
 
     case "${cmd}" in
         railgauge)
-            opts="-h -V --help --version ping reflect inventory demo nodes paths sweep report"
+            opts="-h -V --help --version ping reflect inventory demo nodes paths sweep report certs"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        railgauge__subcmd__certs)
+            opts="-h -V --help --version init issue show"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        railgauge__subcmd__certs__subcmd__init)
+            opts="-h -V --dir --trust-domain --days --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --days)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        railgauge__subcmd__certs__subcmd__issue)
+            opts="-h -V --dir --host --replace --days --output --help --version coordinator agent viewer operator admin"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --days)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        railgauge__subcmd__certs__subcmd__show)
+            opts="-h -V --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -134,13 +238,25 @@ _railgauge() {
             return 0
             ;;
         railgauge__subcmd__nodes)
-            opts="-h -V --coordinator --output --help --version"
+            opts="-h -V --coordinator --ca --cert --key --output --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --coordinator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -156,7 +272,7 @@ _railgauge() {
             return 0
             ;;
         railgauge__subcmd__paths)
-            opts="-h -V --since --nodes --worst --coordinator --output --help --version"
+            opts="-h -V --since --nodes --worst --coordinator --ca --cert --key --output --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -175,6 +291,18 @@ _railgauge() {
                     return 0
                     ;;
                 --coordinator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -340,7 +468,7 @@ _railgauge() {
             return 0
             ;;
         railgauge__subcmd__sweep)
-            opts="-h -V --suite --nodes --rounds --expect --dry-run --detach --report --save --diff --coordinator --output --help --version show list cancel"
+            opts="-h -V --suite --nodes --rounds --expect --dry-run --detach --report --save --diff --coordinator --ca --cert --key --output --help --version show list cancel"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -378,6 +506,18 @@ _railgauge() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --output)
                     COMPREPLY=($(compgen -W "table json" -- "${cur}"))
                     return 0
@@ -390,13 +530,25 @@ _railgauge() {
             return 0
             ;;
         railgauge__subcmd__sweep__subcmd__cancel)
-            opts="-h -V --all --coordinator --output --help --version"
+            opts="-h -V --all --coordinator --ca --cert --key --output --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --coordinator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -412,13 +564,25 @@ _railgauge() {
             return 0
             ;;
         railgauge__subcmd__sweep__subcmd__list)
-            opts="-h -V --coordinator --output --help --version"
+            opts="-h -V --coordinator --ca --cert --key --output --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --coordinator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -434,7 +598,7 @@ _railgauge() {
             return 0
             ;;
         railgauge__subcmd__sweep__subcmd__show)
-            opts="-h -V --report --save --diff --coordinator --output --help --version"
+            opts="-h -V --report --save --diff --coordinator --ca --cert --key --output --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -453,6 +617,18 @@ _railgauge() {
                     return 0
                     ;;
                 --coordinator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -34,6 +34,7 @@ complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "nodes" -d 'The 
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "paths" -d 'The fleet\'s paths over the last while, worst first'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "sweep" -d 'Measure the fleet now, every node with every other, and judge it'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "report" -d 'The HTML report of a saved sweep'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "certs" -d 'A development authority, and certificates for daemons and people'
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
 tcp\t'STAMP packets over a connection: loss shows as delay'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l interval -d 'Time between intended sends, from 1us to 1h' -r
@@ -89,7 +90,10 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -l output -d '
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand demo" -s V -l version -d 'Print version'
-complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l coordinator -d 'Where the coordinator listens, https://HOST:PORT [default: https://127.0.0.1:7460, or http:// without --cert]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l ca -d 'Certificates of the authorities that vouch for the coordinator, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l cert -d 'Your certificate, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l key -d 'Its key, PEM, readable by you alone' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -l output -d 'How to print the result' -r -f -a "table\t'For people'
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -97,7 +101,10 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand nodes" -s V -l versi
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l since -d 'How far back, from 1s to 30d' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l nodes -d 'Only paths with such a node at either end: name globs or label=value, with commas between' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l worst -d 'How many paths the table has' -r
-complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l coordinator -d 'Where the coordinator listens, https://HOST:PORT [default: https://127.0.0.1:7460, or http:// without --cert]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l ca -d 'Certificates of the authorities that vouch for the coordinator, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l cert -d 'Your certificate, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l key -d 'Its key, PEM, readable by you alone' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -l output -d 'How to print the result' -r -f -a "table\t'For people'
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -110,7 +117,10 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fis
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l report -d 'Write the HTML report, one self-contained file' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l save -d 'Write the object, for --diff and `railgauge report`' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l diff -d 'Compare with an earlier sweep that was saved' -r -F
-complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l coordinator -d 'Where the coordinator listens, https://HOST:PORT [default: https://127.0.0.1:7460, or http:// without --cert]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l ca -d 'Certificates of the authorities that vouch for the coordinator, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l cert -d 'Your certificate, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l key -d 'Its key, PEM, readable by you alone' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l output -d 'How to print the result' -r -f -a "table\t'For people'
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l dry-run -d 'Say what the sweep would take, and stop'
@@ -123,17 +133,26 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fis
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l report -d 'Write the HTML report, one self-contained file' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l save -d 'Write the object, for --diff and `railgauge report`' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l diff -d 'Compare with an earlier sweep that was saved' -r -F
-complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l coordinator -d 'Where the coordinator listens, https://HOST:PORT [default: https://127.0.0.1:7460, or http:// without --cert]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l ca -d 'Certificates of the authorities that vouch for the coordinator, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l cert -d 'Your certificate, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l key -d 'Its key, PEM, readable by you alone' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -l output -d 'How to print the result' -r -f -a "table\t'For people'
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from show" -s V -l version -d 'Print version'
-complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -l coordinator -d 'Where the coordinator listens, https://HOST:PORT [default: https://127.0.0.1:7460, or http:// without --cert]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -l ca -d 'Certificates of the authorities that vouch for the coordinator, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -l cert -d 'Your certificate, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -l key -d 'Its key, PEM, readable by you alone' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -l output -d 'How to print the result' -r -f -a "table\t'For people'
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
-complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l coordinator -d 'Where the coordinator listens, https://HOST:PORT [default: https://127.0.0.1:7460, or http:// without --cert]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l ca -d 'Certificates of the authorities that vouch for the coordinator, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l cert -d 'Your certificate, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l key -d 'Its key, PEM, readable by you alone' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l output -d 'How to print the result' -r -f -a "table\t'For people'
 json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l all -d 'All that run'
@@ -142,3 +161,27 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_se
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -l out -d 'Where the page goes [default: standard output]' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -s h -l help -d 'Print help'
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and not __fish_seen_subcommand_from init issue show" -s h -l help -d 'Print help'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and not __fish_seen_subcommand_from init issue show" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and not __fish_seen_subcommand_from init issue show" -f -a "init" -d 'Make an authority'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and not __fish_seen_subcommand_from init issue show" -f -a "issue" -d 'Make a certificate and its key'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and not __fish_seen_subcommand_from init issue show" -f -a "show" -d 'Whose certificates these are, and until when'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from init" -l dir -d 'Where ca.pem and ca.key go' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from init" -l trust-domain -d 'Within which identities mean something, as the cluster\'s domain' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from init" -l days -d 'How long it vouches' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from init" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from init" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l dir -d 'Where the authority is, and where ROLE-NAME.pem and ROLE-NAME.key go' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l host -d 'A host name or address under which a daemon is reached, repeatable [default: localhost, 127.0.0.1, ::1, and an agent\'s NAME]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l days -d 'How long it is good' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l replace -d 'Put it in place of the one there, as daemons that read it again while they run want it'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from show" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from show" -s V -l version -d 'Print version'

@@ -21,7 +21,9 @@ pub fn railgauge(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_railgauge"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env_remove("RAILGAUGE_LOG").env_remove("COLUMNS");
-    command.env_remove("RAILGAUGE_COORDINATOR");
+    for place in ["COORDINATOR", "CA", "CERT", "KEY"] {
+        command.env_remove(format!("RAILGAUGE_{place}"));
+    }
     command
 }
 
