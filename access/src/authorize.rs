@@ -85,7 +85,6 @@ where
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own type, made once a refusal")]
 fn admit(audit: &Audit, peer: Option<&Peer>, path: &str) -> Result<(), Status> {
     // Only a listener that is not ours says nothing of the peer.
     let peer = peer.ok_or_else(|| Status::internal("it is not known who asks"))?;
