@@ -16,6 +16,7 @@ mod merging;
 mod omission;
 mod outcome;
 mod recording;
+mod rotation;
 mod scale;
 mod sockperf;
 mod standard;
@@ -94,6 +95,7 @@ pub static ROWS: &[Row] = &[
     sweep::ROW,
     agent_cost::ROW,
     fleet_conservation::ROW,
+    rotation::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

@@ -103,6 +103,7 @@ struct File {
     spool_bytes: Option<Size>,
     cpu: Option<usize>,
     insecure: Option<bool>,
+    answer_unauthenticated: Option<bool>,
     labels: BTreeMap<String, String>,
     budget: Option<Budget>,
     endpoint: Vec<EndpointSetting>,
@@ -132,6 +133,9 @@ pub struct Flags {
         default_missing_value = "true", value_name = "BOOL"
     )]
     pub insecure: Option<bool>,
+    /// Whether probes without authentication are answered, as those of `railgauge ping` [default: true]
+    #[arg(long, env = "RAILGAUGE_ANSWER_UNAUTHENTICATED", value_name = "BOOL")]
+    pub answer_unauthenticated: Option<bool>,
 }
 
 /// The configuration in force.
@@ -150,6 +154,8 @@ pub struct Config {
     pub cpu: Option<usize>,
     /// Plaintext, on loopback.
     pub insecure: bool,
+    /// Whether probes without authentication are answered.
+    pub answer_unauthenticated: bool,
     /// What operators select nodes by.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -210,6 +216,10 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
             .unwrap_or_else(|| Size::from_bytes(256 << 20)),
         cpu: flags.cpu.or(file.cpu),
         insecure: flags.insecure.or(file.insecure).unwrap_or(false),
+        answer_unauthenticated: flags
+            .answer_unauthenticated
+            .or(file.answer_unauthenticated)
+            .unwrap_or(true),
         labels: file.labels,
         budget: file.budget.unwrap_or_default(),
         endpoint: file.endpoint,

@@ -7,7 +7,7 @@ use railgauge_core::session::Outcome;
 use super::windows::LaneWindows;
 use super::*;
 use crate::WaitMode;
-use crate::reflect::{ReflectConfig, Responder};
+use crate::reflect::{PlainRequests, ReflectConfig, Responder};
 
 fn path(dst: &str) -> Arc<Path> {
     let at = |node: &str| Endpoint {
@@ -34,6 +34,7 @@ fn setup(dst: &str, peer: SocketAddr, interval_ms: u64) -> LaneSetup {
         phase: Duration::ZERO,
         timeout: Duration::from_millis(100),
         size: 44,
+        authenticated: false,
     }
 }
 
@@ -45,6 +46,7 @@ fn responder() -> Responder {
         cpu: None,
         max_rate: None,
         keys: Vec::new(),
+        plain: PlainRequests::default(),
     })
     .unwrap()
 }

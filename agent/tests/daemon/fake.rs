@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use railgauge_agent::reflect::{ReflectConfig, Responder};
+use railgauge_agent::reflect::{PlainRequests, ReflectConfig, Responder};
 use railgauge_agent::{WaitMode, ping};
 use railgauge_proto::convert::{self, Batch};
 use railgauge_proto::v1::agent_message::Message as FromAgent;
@@ -112,7 +112,7 @@ impl Session {
 
     pub fn plan(&self, epoch: u64, lease: Duration, targets: Vec<v1::Target>) {
         let lease_ns = u64::try_from(lease.as_nanos()).unwrap();
-        self.say(ToAgent::Plan(v1::Plan { epoch, lease_ns, targets }));
+        self.say(ToAgent::Plan(v1::Plan { epoch, lease_ns, targets, probe_keys_valid_ns: 0 }));
     }
 
     /// The next message that `choose` takes.
@@ -181,6 +181,7 @@ pub fn target(dst: &str, peer: SocketAddr, interval: Duration, of_timeout: Durat
         phase_ns: 0,
         timeout_ns: nanos(of_timeout),
         size_bytes: 44,
+        probe_key: None,
     }
 }
 
@@ -199,6 +200,7 @@ impl Answering {
             cpu: None,
             max_rate: None,
             keys: Vec::new(),
+            plain: PlainRequests::default(),
         };
         let responder = Responder::open(config).unwrap();
         let (at, stop) = (responder.listening()[0].local, Arc::new(AtomicBool::new(false)));
