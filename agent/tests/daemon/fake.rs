@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use railgauge_agent::reflect::{PlainRequests, ReflectConfig, Responder};
 use railgauge_agent::{WaitMode, ping};
+use railgauge_core::stamp::Key;
 use railgauge_proto::convert::{self, Batch};
 use railgauge_proto::v1::agent_message::Message as FromAgent;
 use railgauge_proto::v1::agents_server::{Agents, AgentsServer};
@@ -193,13 +194,18 @@ pub struct Answering {
 
 impl Answering {
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Those who come with one of these keys; without any, everybody.
+    pub fn with(keys: &[Key]) -> Self {
         let config = ReflectConfig {
             transport: ping::Transport::Udp,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             mode: WaitMode::Sleep,
             cpu: None,
             max_rate: None,
-            keys: Vec::new(),
+            keys: keys.to_vec(),
             plain: PlainRequests::default(),
         };
         let responder = Responder::open(config).unwrap();
