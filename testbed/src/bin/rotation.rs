@@ -1,6 +1,6 @@
 //! A fleet whose keys are changed while it probes, and what that cost it: prints one JSON object.
 //!
-//! A coordinator and three agents with two ports each, as processes on loopback, probing each path every 10 ms in windows of a second. First
+//! A coordinator and four agents, as processes on loopback, probing each path every 10 ms in windows of a second. First
 //! nothing happens for a while, then keys are rotated again and again, by `railgauge keys rotate` as an operator does. At the end the store is read:
 //! every window must be there, with every slot in it. A lane that had been opened anew would lack the slots of its warm-up, a key that
 //! a reflector did not answer would show as losses.
@@ -21,10 +21,9 @@ use railgauge_testbed::fleet::Trouble;
 use railgauge_testbed::fleet::process::{Daemon, daemon, now, pause};
 use serde_json::{Value, json};
 
-const AGENTS: u8 = 3;
-const RAILS: u8 = 2;
-/// To the two other nodes on each rail, and one from each port to the other rail.
-const PATHS: u64 = 18;
+const AGENTS: u8 = 4;
+/// All to all. One rail: between rails, paths change every ten minutes, by the clock.
+const PATHS: u64 = 12;
 /// Windows of a second, a probe each 10 ms.
 const SECOND: u64 = 1_000_000_000;
 const SLOTS: u64 = 100;
@@ -78,6 +77,7 @@ fn main() -> Result<(), Trouble> {
     let from = next_second();
     let keys = fleet.rotate_keys(options.keys, &mut violations)?;
     let rotating = from..next_second();
+    wait_until(rotating.end);
     fleet.stop(&mut violations)?;
     let store = Store::open(store::Config::new(out.join("state/coordinator/store")))?;
     let (clean, rotating) =
@@ -243,23 +243,17 @@ impl Fleet {
 fn configuration(out: &Path, url: &str, number: u8) -> Result<(PathBuf, SocketAddr), Trouble> {
     let name = format!("node-{number}");
     let state = out.join("state").join(&name);
-    let mut text = format!(
-        "insecure = true\nnode = \"{name}\"\ncoordinator = \"{url}\"\nstate_dir = {state:?}\n"
+    // Held for a moment to know that it is free; an agent that finds it taken says so, ends, and the run fails.
+    let at = UdpSocket::bind((Ipv4Addr::new(127, 0, 3, number), 0))?.local_addr()?;
+    let text = format!(
+        "insecure = true\nnode = \"{name}\"\ncoordinator = \"{url}\"\nstate_dir = {state:?}\n\
+         [[endpoint]]\nport = \"p0\"\naddress = \"{}\"\nudp_port = {}\n",
+        at.ip(),
+        at.port()
     );
-    let mut first = None;
-    for rail in 0..RAILS {
-        // Held for a moment to know that it is free; an agent that finds it taken says so, ends, and the run fails.
-        let at = UdpSocket::bind((Ipv4Addr::new(127, 0, 3, number), 0))?.local_addr()?;
-        first.get_or_insert(at);
-        text.push_str(&format!(
-            "[[endpoint]]\nport = \"p{rail}\"\nrail = {rail}\naddress = \"{}\"\nudp_port = {}\n",
-            at.ip(),
-            at.port()
-        ));
-    }
     let config = out.join(format!("{name}.toml"));
     fs::write(&config, text)?;
-    Ok((config, first.ok_or("an agent without a port")?))
+    Ok((config, at))
 }
 
 /// What is stored of the seconds from one instant to another: every window of every path, whole.
