@@ -22,6 +22,9 @@ _railgauge() {
             railgauge,inventory)
                 cmd="railgauge__subcmd__inventory"
                 ;;
+            railgauge,keys)
+                cmd="railgauge__subcmd__keys"
+                ;;
             railgauge,nodes)
                 cmd="railgauge__subcmd__nodes"
                 ;;
@@ -40,6 +43,9 @@ _railgauge() {
             railgauge,sweep)
                 cmd="railgauge__subcmd__sweep"
                 ;;
+            railgauge__subcmd__keys,rotate)
+                cmd="railgauge__subcmd__keys__subcmd__rotate"
+                ;;
             railgauge__subcmd__sweep,cancel)
                 cmd="railgauge__subcmd__sweep__subcmd__cancel"
                 ;;
@@ -56,7 +62,7 @@ _railgauge() {
 
     case "${cmd}" in
         railgauge)
-            opts="-h -V --help --version ping reflect inventory demo nodes paths sweep report"
+            opts="-h -V --help --version ping reflect inventory demo nodes paths sweep keys report"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -119,6 +125,42 @@ _railgauge() {
                     return 0
                     ;;
                 --procfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        railgauge__subcmd__keys)
+            opts="-h -V --help --version rotate"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        railgauge__subcmd__keys__subcmd__rotate)
+            opts="-h -V --withdraw --coordinator --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --coordinator)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

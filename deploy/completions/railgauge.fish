@@ -33,6 +33,7 @@ complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "demo" -d 'A sma
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "nodes" -d 'The fleet\'s nodes, as the coordinator knows them'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "paths" -d 'The fleet\'s paths over the last while, worst first'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "sweep" -d 'Measure the fleet now, every node with every other, and judge it'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "keys" -d 'The keys of the fleet\'s probes'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "report" -d 'The HTML report of a saved sweep'
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
 tcp\t'STAMP packets over a connection: loss shows as delay'"
@@ -139,6 +140,15 @@ json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l all -d 'All that run'
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and not __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and not __fish_seen_subcommand_from rotate" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and not __fish_seen_subcommand_from rotate" -f -a "rotate" -d 'Give all nodes new keys now, without a lost probe'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l coordinator -d 'Where the coordinator listens, http://HOST:PORT' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l withdraw -d 'Withdraw the old keys at the end, whoever may still use them: for a key that has leaked; the probes of nodes out of reach are lost until they are back'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -s V -l version -d 'Print version'
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -l out -d 'Where the page goes [default: standard output]' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -s h -l help -d 'Print help'
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -s V -l version -d 'Print version'

@@ -40,7 +40,11 @@ fn a_key_is_the_same_whichever_way_it_came() {
 
 #[test]
 fn files_are_read_as_written_and_damage_is_found() {
-    let of = |epoch| Generation { epoch, made_unix_s: 9, secret: Secret::new([epoch as u8; 32]) };
+    let of = |epoch: u8| Generation {
+        epoch: epoch.into(),
+        made_unix_s: 9,
+        secret: Secret::new([epoch; 32]),
+    };
     let file = KeyFile { first: 2, generations: vec![of(3), of(4)] };
     let text = file.write();
     assert_eq!(KeyFile::read(text.as_bytes()).unwrap(), file);
