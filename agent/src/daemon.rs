@@ -10,6 +10,7 @@ mod budget;
 pub mod config;
 mod endpoints;
 mod flight;
+mod keys;
 mod news;
 mod orders;
 mod recorder;
@@ -47,6 +48,7 @@ use crate::reflect::{ReflectError, Responder};
 use crate::spool::{self, Limits, Spool};
 use config::{Config, ConfigError, Flags};
 use endpoints::EndpointError;
+use keys::ReflectorKeys;
 use news::Said;
 use orders::Orders;
 use recorder::{Recorded, RecorderThread};
@@ -147,7 +149,9 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
         alive: Pulse::begin(),
     });
     let endpoints = endpoints::resolve(&config)?;
-    let responder = Responder::open(endpoints::reflector(&endpoints))?;
+    let answering = endpoints::reflector(&endpoints, config.answer_unauthenticated);
+    let responder = Responder::open(answering)?;
+    let keys = ReflectorKeys::open(&config.state_dir, responder.key_ring());
     let endpoints = endpoints::bound(endpoints, &responder.listening());
     let stop = Arc::new(AtomicBool::new(false));
     let responding = spawn_responder(responder, Arc::clone(&stop))?;
@@ -169,12 +173,13 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
         endpoints,
         inventory_json: inventory(),
         coordinator: config.coordinator.clone(),
+        refuses_unauthenticated: !config.answer_unauthenticated,
     };
     let (results, finished) = mpsc::unbounded_channel();
     let orders = Orders::new(config.node.clone(), instance, results);
     let watched = Watched { mesh: Arc::clone(&mesh), recorded: Arc::clone(&recorded) };
     let labels = config.labels.clone();
-    let node = NodeState::new(identity, labels, config.budget, Arc::clone(&mesh), orders);
+    let node = NodeState::new(identity, labels, config.budget, Arc::clone(&mesh), orders, keys);
     let (phase, phases) = watch::channel(Phase::Run);
     let (reconfigure, reconfigured) = mpsc::unbounded_channel();
     let (status, statuses) = watch::channel(String::new());

@@ -9,7 +9,7 @@ mod lane;
 mod tests;
 mod windows;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -21,6 +21,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use railgauge_core::path::Path;
+use railgauge_core::stamp::Key;
 use railgauge_core::time::Monotonic;
 use railgauge_fabric::socket::{ErrorQueue, Poller, ReceiveBatch};
 use railgauge_fabric::{clock, thread as fabric_thread};
@@ -68,12 +69,42 @@ pub struct LaneSetup {
     pub timeout: Duration,
     /// Least octets of payload.
     pub size: usize,
+    /// Probed in STAMP's authenticated mode. The key itself is no part of what a lane is: another one changes nothing that is
+    /// measured.
+    pub authenticated: bool,
+}
+
+/// The key of a path's reflector.
+#[derive(Clone, Debug)]
+pub struct LaneKey {
+    /// Which of its keys.
+    pub epoch: u64,
+    /// The key.
+    pub key: Key,
+}
+
+/// A path to probe, and with which key: there is one where its setup says that it is authenticated.
+#[derive(Clone, Debug)]
+pub struct PlannedLane {
+    /// How.
+    pub setup: LaneSetup,
+    /// With which key.
+    pub key: Option<LaneKey>,
+}
+
+impl From<LaneSetup> for PlannedLane {
+    /// Without a key.
+    fn from(setup: LaneSetup) -> Self {
+        Self { setup: LaneSetup { authenticated: false, ..setup }, key: None }
+    }
 }
 
 /// What the thread can be told.
 enum Command {
     /// Probe these, under this epoch, and nothing else.
-    Plan(u64, Vec<LaneSetup>),
+    Plan(u64, Vec<PlannedLane>),
+    /// The keys of the plan are good until then.
+    KeysUntil(Monotonic),
     /// Multiply all intervals by this.
     Slow(u32),
     /// Windows of this length from now on.
@@ -91,6 +122,12 @@ pub struct MeshCounters {
     pub paths: AtomicU64,
     /// Of those, the ones that no socket could be opened for.
     pub paths_failed: AtomicU64,
+    /// Slots skipped because their key was good no more, without a word from the coordinator.
+    pub probes_without_key: AtomicU64,
+    /// Epoch of the plan in force.
+    pub plan_epoch: AtomicU64,
+    /// Told when a plan has come into force.
+    pub plan_applied: tokio::sync::Notify,
     /// Of the thread.
     pub alive: Pulse,
 }
@@ -139,8 +176,14 @@ impl Mesh {
     }
 
     /// Probes these from now on, under this epoch, and nothing else. Paths that were probed alike go on undisturbed.
-    pub fn plan(&self, epoch: u64, lanes: Vec<LaneSetup>) {
-        self.tell(Command::Plan(epoch, lanes));
+    /// What changes of a path but its key makes it another.
+    pub fn plan(&self, epoch: u64, lanes: Vec<impl Into<PlannedLane>>) {
+        self.tell(Command::Plan(epoch, lanes.into_iter().map(Into::into).collect()));
+    }
+
+    /// The keys of the plan are good until then; after it, slots of authenticated paths are skipped.
+    pub fn keys_until(&self, until: Monotonic) {
+        self.tell(Command::KeysUntil(until));
     }
 
     /// Multiplies all intervals by `factor`: 1 is the plan's own rate.
@@ -185,16 +228,17 @@ struct Driver {
     poller: Poller,
     lanes: Vec<Lane>,
     /// The plan as given, and its epoch.
-    plan: Vec<LaneSetup>,
+    plan: Vec<PlannedLane>,
     epoch: u64,
+    keys_until: Monotonic,
     factor: u32,
     /// Paths without a socket, and when to try again.
-    failed: Vec<LaneSetup>,
+    failed: Vec<PlannedLane>,
     retry_at: Monotonic,
     /// Why the last socket could not be opened, as it was said.
     said: String,
     /// Paths to open, the next last.
-    to_open: Vec<LaneSetup>,
+    to_open: Vec<PlannedLane>,
     /// Counts the waits.
     wait: u64,
     /// The last wait looked at every socket, later than this; one that it did not report had nothing then.
@@ -229,6 +273,7 @@ impl Driver {
             lanes: Vec::new(),
             plan: Vec::new(),
             epoch: 0,
+            keys_until: Monotonic::from_nanos(u64::MAX),
             factor: 1,
             failed: Vec::new(),
             retry_at: clock::monotonic(),
@@ -278,14 +323,18 @@ impl Driver {
             self;
         let waited = (*wait, *waited_at);
         let mut next = now.saturating_add(LONGEST_SLEEP);
-        let mut any_done = false;
+        let (mut any_done, mut without_key) = (false, 0);
         for lane in lanes.iter_mut() {
             if lane.wake <= now {
                 let deliver = |window| deliver(windows, counters, window);
                 lane.step(now, waited, watch, errors, *wall_offset, deliver);
+                without_key += lane.take_skipped_without_key();
             }
             any_done |= lane.is_done;
             next = next.min(lane.wake);
+        }
+        if without_key > 0 {
+            counters.probes_without_key.fetch_add(without_key, Ordering::Relaxed);
         }
         if any_done {
             lanes.retain(|lane| !lane.is_done);
@@ -334,6 +383,11 @@ impl Driver {
                 Command::Plan(epoch, plan) => (self.epoch, self.plan) = (epoch, plan),
                 Command::Slow(factor) if factor == self.factor => continue,
                 Command::Slow(factor) => self.factor = factor,
+                Command::KeysUntil(until) => {
+                    self.keys_until = until;
+                    self.lanes.iter_mut().for_each(|lane| lane.key_until(until));
+                    continue;
+                }
                 Command::Window(length) => self.window = length.max(Duration::from_millis(1)),
                 Command::Drain => {
                     self.draining = Some(clock::monotonic().saturating_add(LAST_REPLIES));
@@ -351,24 +405,31 @@ impl Driver {
 
     /// Ends lanes that are not wanted any more, begins those that are new; others go on.
     fn apply_plan(&mut self) {
-        let slowed = |setup: &LaneSetup| {
-            let interval = setup.interval.saturating_mul(self.factor);
-            LaneSetup { interval, ..setup.clone() }
+        let slowed = |lane: &PlannedLane| {
+            let interval = lane.setup.interval.saturating_mul(self.factor);
+            (LaneSetup { interval, ..lane.setup.clone() }, lane.key.clone())
         };
-        let mut wanted: HashSet<LaneSetup> = self.plan.iter().map(slowed).collect();
+        let mut wanted: HashMap<LaneSetup, Option<LaneKey>> =
+            self.plan.iter().map(slowed).collect();
         self.counters.paths.store(wanted.len() as u64, Ordering::Relaxed);
         let (epoch, window) = (self.epoch, self.window);
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_finishing) {
-            if window == lane.window && wanted.remove(&lane.setup) {
-                lane.epoch = epoch;
-            } else {
-                lane.finish();
+            let kept = if window == lane.window { wanted.remove(&lane.setup) } else { None };
+            match kept {
+                Some(key) => {
+                    lane.epoch = epoch;
+                    lane.set_key(key);
+                }
+                None => lane.finish(),
             }
         }
         self.failed.clear();
         self.counters.paths_failed.store(0, Ordering::Relaxed);
         self.to_open.clear();
-        self.to_open.extend(wanted);
+        self.to_open.extend(wanted.into_iter().map(|(setup, key)| PlannedLane { setup, key }));
+        if self.counters.plan_epoch.swap(epoch, Ordering::Release) != epoch {
+            self.counters.plan_applied.notify_one();
+        }
     }
 
     fn reopen(&mut self, now: Monotonic) {
@@ -381,36 +442,38 @@ impl Driver {
             return;
         }
         for _ in 0..OPENED_AT_ONCE {
-            let Some(setup) = self.to_open.pop() else { break };
+            let Some(planned) = self.to_open.pop() else { break };
             let token = self.next_token;
-            match Lane::open(setup.clone(), token, self.epoch, self.window, self.wall_offset) {
+            let opened =
+                Lane::open(planned.clone(), token, self.epoch, self.window, self.wall_offset);
+            match opened.map(|lane| lane.with_key_until(self.keys_until)) {
                 Ok(lane) => match self.poller.add(lane.fd(), token) {
                     Ok(()) => {
                         self.next_token += 1;
                         // Tokens rise, so the list stays sorted by them.
                         self.lanes.push(lane);
                     }
-                    Err(error) => self.fail(setup, &error),
+                    Err(error) => self.fail(planned, &error),
                 },
-                Err(error) => self.fail(setup, &error),
+                Err(error) => self.fail(planned, &error),
             }
         }
         self.counters.paths_failed.store(self.failed.len() as u64, Ordering::Relaxed);
     }
 
-    fn fail(&mut self, setup: LaneSetup, error: &dyn std::error::Error) {
+    fn fail(&mut self, lane: PlannedLane, error: &dyn std::error::Error) {
         if self.failed.is_empty() {
             self.retry_at = clock::monotonic().saturating_add(REOPEN_AFTER);
         }
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let text = format!("{error}{cause}");
         if text == self.said {
-            tracing::debug!("cannot probe {}: {text}", setup.path);
+            tracing::debug!("cannot probe {}: {text}", lane.setup.path);
         } else {
-            tracing::warn!("cannot probe {}: {text}", setup.path);
+            tracing::warn!("cannot probe {}: {text}", lane.setup.path);
             self.said = text;
         }
-        self.failed.push(setup);
+        self.failed.push(lane);
     }
 
     /// Slots are given to windows by the wall clock; a step of it marks the windows that are open.

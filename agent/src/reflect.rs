@@ -1,6 +1,7 @@
 //! `railgauge reflect`: answers probes, without a coordinator.
 
 mod datagrams;
+mod key_ring;
 pub mod report;
 mod streams;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+pub use railgauge_core::reflector::PlainRequests;
 use railgauge_core::reflector::{Reflector, ReflectorConfig};
 use railgauge_core::stamp::Key;
 use railgauge_core::timestamp_source::StampSource;
@@ -19,6 +21,7 @@ use railgauge_fabric::thread::PinError;
 
 use crate::WaitMode;
 use crate::ping::Transport;
+pub use key_ring::KeyRing;
 pub use report::ReflectReport;
 
 /// How long the responder sleeps at most, so that a request to stop is heard.
@@ -37,8 +40,10 @@ pub struct ReflectConfig {
     pub cpu: Option<usize>,
     /// Replies per second and source address; `None` for no bound.
     pub max_rate: Option<NonZeroU32>,
-    /// With keys, only authenticated requests are answered.
+    /// Keys of authenticated requests, to begin with: [`Responder::key_ring`] takes others.
     pub keys: Vec<Key>,
+    /// Whether other requests are answered.
+    pub plain: PlainRequests,
 }
 
 /// Why a reflector cannot run.
@@ -93,6 +98,7 @@ pub struct Listening {
 /// A reflector whose sockets are open.
 pub struct Responder {
     config: ReflectConfig,
+    keys: KeyRing,
     sockets: Sockets,
 }
 
@@ -109,7 +115,7 @@ impl Responder {
             Transport::Udp => Sockets::Udp(datagrams::open(&config)?),
             Transport::Tcp => Sockets::Tcp(streams::open(&config)?),
         };
-        Ok(Self { config, sockets })
+        Ok(Self { keys: KeyRing::new(config.keys.clone()), config, sockets })
     }
 
     /// Where it listens.
@@ -120,20 +126,25 @@ impl Responder {
         }
     }
 
+    /// Its keys, which can be replaced while it runs.
+    pub fn key_ring(&self) -> KeyRing {
+        self.keys.clone()
+    }
+
     /// Answers until `stop` is set.
     pub fn run(self, stop: &AtomicBool) -> Result<ReflectReport, ReflectError> {
         let reflector = Reflector::new(ReflectorConfig {
-            keys: self.config.keys.clone(),
+            plain: self.config.plain,
             max_rate: self.config.max_rate,
             ..ReflectorConfig::default()
         });
-        let (mode, cpu) = (self.config.mode, self.config.cpu);
+        let (mode, cpu, keys) = (self.config.mode, self.config.cpu, self.keys);
         match self.sockets {
-            Sockets::Tcp(listeners) => streams::run(listeners, reflector, stop),
+            Sockets::Tcp(listeners) => streams::run(listeners, reflector, keys, stop),
             Sockets::Udp(sockets) => thread::scope(|scope| {
                 let respond = move || -> Result<_, ReflectError> {
                     datagrams::place(cpu)?;
-                    datagrams::Responding::new(sockets, reflector, mode).run(stop)
+                    datagrams::Responding::new(sockets, reflector, mode).with(keys).run(stop)
                 };
                 let name = thread::Builder::new().name("responder".to_owned());
                 let thread = name.spawn_scoped(scope, respond).map_err(ReflectError::Thread)?;

@@ -30,6 +30,7 @@ use segment::Writer;
 pub use directory::DirectoryError;
 pub use frames::Key;
 pub use opening::{Damage, OpenError, Opening};
+pub(crate) use segment::sync_directory;
 
 use frames::Frame;
 

@@ -11,8 +11,12 @@ use std::time::Duration;
 
 use fake::{Agent, Answering, Fake, LONG, Session, WINDOW_NS, command, target, write_config};
 use nix::sys::signal::Signal;
+use railgauge_core::probe_keys::Secret;
+use railgauge_core::stamp::{RequestTemplate, SenderConfig};
+use railgauge_core::time::Wall;
 use railgauge_proto::convert::Batch;
 use railgauge_proto::v1;
+use railgauge_proto::v1::agent_message::Message as FromAgent;
 use railgauge_proto::v1::coordinator_message::Message as ToAgent;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -263,6 +267,114 @@ async fn budgets_hold_whatever_the_plan_and_the_sweeps_want() {
     over.await;
     let said = agent.said();
     assert!(said.contains("the plan has 3 targets that are left out, such as: "), "{said}");
+}
+
+/// The key of the reflector in an epoch.
+fn secret(epoch: u8) -> Secret {
+    Secret::new([epoch; 32])
+}
+
+fn keys(epochs: &[u8]) -> ToAgent {
+    let key = |epoch: &u8| v1::AcceptedProbeKey {
+        key: Some(v1::ProbeKey::of((*epoch).into(), &secret(*epoch))),
+        valid_ns: 3_600_000_000_000,
+    };
+    ToAgent::ProbeKeys(v1::ProbeKeys {
+        keys: epochs.iter().map(key).collect(),
+        forget_from_epoch: 0,
+    })
+}
+
+/// Whether a request gets a reply: signed with the key of an epoch, or not at all.
+fn is_answered(at: SocketAddr, epoch: Option<u8>) -> bool {
+    let key = epoch.map(|epoch| secret(epoch).key());
+    let template = RequestTemplate::new(SenderConfig { key, ..SenderConfig::default() }).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(300 * MS)).unwrap();
+    let mut octets = [0; 256];
+    let request = template.write(1, Wall::from_unix_nanos(1), &mut octets).to_vec();
+    // Asked again: on a busy machine the first may take long.
+    (0..3).any(|_| {
+        socket.send_to(&request, at).unwrap();
+        socket.recv(&mut octets).is_ok_and(|n| template.parse_reply(&octets[..n]).is_ok())
+    })
+}
+
+async fn confirmed(session: &mut Session) -> u64 {
+    let beat = |m| if let FromAgent::Heartbeat(beat) = m { Some(beat) } else { None };
+    session.next(|m| beat(m).map(|b| b.probe_key_epoch).filter(|epoch| *epoch > 0)).await
+}
+
+#[tokio::test]
+async fn the_responder_answers_the_keys_it_was_given_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fake = Fake::start();
+    let mut agent = Agent::start(dir.path(), fake.address, "", |_| ());
+    let mut session = fake.session().await;
+    let at = |session: &Session| {
+        let endpoint = &session.hello.endpoints[0];
+        SocketAddr::new(endpoint.address.parse().unwrap(), endpoint.port.try_into().unwrap())
+    };
+    let here = at(&session);
+    assert!(is_answered(here, None) && !is_answered(here, Some(1)));
+    session.say(keys(&[1, 2]));
+    assert_eq!(confirmed(&mut session).await, 2);
+    assert!(is_answered(here, Some(1)) && is_answered(here, Some(2)) && is_answered(here, None));
+    assert!(!is_answered(here, Some(3)), "forged");
+    session.say(keys(&[2, 3]));
+    while confirmed(&mut session).await != 3 {}
+    assert!(
+        !is_answered(here, Some(1)) && is_answered(here, Some(2)) && is_answered(here, Some(3))
+    );
+    let said = agent.said();
+    agent.signal(Signal::SIGKILL);
+    agent.end().await;
+
+    let _agent = Agent::start(dir.path(), fake.address, "answer_unauthenticated = false", |_| ());
+    let mut session = fake.session().await;
+    assert!(session.hello.refuses_unauthenticated);
+    // Nothing was given on this stream: they are those of the file.
+    let here = at(&session);
+    assert!(is_answered(here, Some(2)) && is_answered(here, Some(3)));
+    assert!(!is_answered(here, None) && !is_answered(here, Some(1)));
+    let beat = |m| if let FromAgent::Heartbeat(beat) = m { Some(beat) } else { None };
+    assert_eq!(session.next(beat).await.probe_key_epoch, 0, "this coordinator has given none");
+    assert_eq!(said, "");
+}
+
+/// A plan with other keys and nothing else goes on in the same windows, and a heartbeat says so at once.
+#[tokio::test]
+async fn a_plan_with_another_key_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (answering, mut fake) =
+        (Answering::with(&[secret(1).key(), secret(2).key()]), Fake::start());
+    let _agent = Agent::start(dir.path(), fake.address, "", |_| ());
+    let mut session = fake.session().await;
+    let with = |epoch: u8| {
+        let mut target = target("b", answering.at, 5 * MS, SECOND);
+        target.probe_key = Some(v1::ProbeKey::of(epoch.into(), &secret(epoch)));
+        target
+    };
+    let (mut windows, mut seen) = (Vec::new(), 0);
+    for epoch in [1, 2, 1, 2] {
+        seen += 1;
+        session.plan(seen, HOUR, vec![with(epoch)]);
+        let in_force = |m| match m {
+            FromAgent::Heartbeat(beat) if beat.plan_epoch == seen => Some(()),
+            _ => None,
+        };
+        session.next(in_force).await;
+        for _ in 0..3 {
+            let batch = session.stored().await;
+            windows.extend(batch.windows.into_iter().map(|(_, w)| (batch.start_unix_ns, w)));
+        }
+    }
+    assert!(windows.iter().all(|(_, w)| w.account.lost == 0 && w.parameters.size_bytes == 160));
+    // 200 ms of one probe each 5 ms, but for the first.
+    let first = windows.iter().map(|(start, _)| *start).min();
+    let later = windows.iter().filter(|(start, _)| Some(*start) != first);
+    let slots: Vec<u64> = later.map(|(_, window)| window.account.scheduled).collect();
+    assert!(slots.len() >= 10 && slots.iter().all(|slots| *slots == 40), "{slots:?}");
 }
 
 #[tokio::test]

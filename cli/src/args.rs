@@ -14,8 +14,8 @@ use crate::fail_if::FailIf;
 use crate::number;
 pub use certs::{CertsArgs, CertsCommand, InitArgs, IssueArgs, RoleArgument, ShowCertArgs};
 pub use fleet::{
-    AskArgs, CancelArgs, ListArgs, NodesArgs, PathsArgs, ReportArgs, ResultArgs, ShowArgs, Suite,
-    SweepArgs, SweepCommand,
+    AskArgs, CancelArgs, KeysArgs, KeysCommand, ListArgs, NodesArgs, PathsArgs, ReportArgs,
+    ResultArgs, RotateArgs, ShowArgs, Suite, SweepArgs, SweepCommand,
 };
 
 /// More than any machine has; the kernel's own limit on Linux is 8,192 (`CONFIG_NR_CPUS`).
@@ -51,6 +51,8 @@ pub enum Command {
     Paths(PathsArgs),
     /// Measure the fleet now, every node with every other, and judge it.
     Sweep(Box<SweepArgs>),
+    /// The keys of the fleet's probes.
+    Keys(KeysArgs),
     /// The HTML report of a saved sweep.
     Report(ReportArgs),
     /// A development authority, and certificates for daemons and people.

@@ -6,6 +6,7 @@ mod columns;
 mod demo;
 mod fail_if;
 pub mod inventory;
+mod keys;
 mod nodes;
 mod number;
 mod output;
@@ -57,6 +58,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Nodes(args) => nodes::run(&args),
         Command::Paths(args) => paths::run(&args),
         Command::Sweep(args) => sweep::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Certs(args) => certs::run(&args),
     }

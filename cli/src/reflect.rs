@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use railgauge_agent::ping::Transport;
 use railgauge_agent::reflect::{
-    Listening, OpenError, ReflectConfig, ReflectError, ReflectReport, Responder,
+    Listening, OpenError, PlainRequests, ReflectConfig, ReflectError, ReflectReport, Responder,
 };
 use railgauge_agent::{VERSION, WaitMode};
 use serde_json::json;
@@ -59,6 +59,7 @@ fn reflect(args: &ReflectArgs) -> Result<ReflectReport, (String, Exit)> {
         cpu: args.cpu,
         max_rate: NonZeroU32::new(args.max_rate),
         keys: keys.map_err(|text| (text, Exit::Usage))?.unwrap_or_default(),
+        plain: PlainRequests::default(),
     };
     let failed = |e: ReflectError| {
         let exit = if e.is_usage() { Exit::Usage } else { Exit::Unmeasured };

@@ -24,6 +24,9 @@ use crate::{Exit, output};
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// How long new keys may take: two waits of 10 s for nodes that do not answer, and twice the longest time-out.
+const ROTATION: Duration = Duration::from_secs(180);
+
 /// Documents of a large fleet are longer than a message between daemons: 4,096 paths with their histograms take 60 MiB.
 const MOST_ANSWER: usize = 32 * MAX_MESSAGE;
 
@@ -227,11 +230,19 @@ impl Remote {
         &self,
         request: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, RemoteError> {
-        let within = async { tokio::time::timeout(ANSWER, request).await };
+        self.ask_for(ANSWER, request)
+    }
+
+    fn ask_for<T>(
+        &self,
+        most: Duration,
+        request: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, RemoteError> {
+        let within = async { tokio::time::timeout(most, request).await };
         match self.runtime.block_on(within) {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(&status)),
-            Err(_) => Err(self.lost(&format!("nothing for {} s", ANSWER.as_secs()))),
+            Err(_) => Err(self.lost(&format!("nothing for {} s", most.as_secs()))),
         }
     }
 
@@ -267,6 +278,19 @@ impl Remote {
     pub fn nodes(&self) -> Result<v1::ListNodesResponse, RemoteError> {
         let mut client = self.client.clone();
         self.ask(client.list_nodes(v1::ListNodesRequest {}))
+    }
+
+    /// New keys for the fleet's probes.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub fn rotate_probe_keys(
+        &self,
+        withdraw: bool,
+    ) -> Result<v1::RotateProbeKeysResponse, RemoteError> {
+        let mut client = self.client.clone();
+        let request = v1::RotateProbeKeysRequest { withdraw };
+        self.ask_for(ROTATION, client.rotate_probe_keys(request))
     }
 
     /// The paths over the last `since`, those with a selected node at either end.

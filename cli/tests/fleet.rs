@@ -145,6 +145,7 @@ fn a_coordinator_that_is_not_there_is_named_with_the_way_out() {
         (&["sweep", "show", "s-1"], "sweep-v1.json"),
         (&["sweep", "list"], "sweep-list-v1.json"),
         (&["sweep", "cancel", "--all"], "sweep-cancel-v1.json"),
+        (&["keys", "rotate"], "keys-rotate-v1.json"),
     ] {
         let done = run(&[args, &["--coordinator", &url, "--output", "json"]].concat());
         assert_eq!(done.code, Some(3), "{args:?}: {}", done.stderr);

@@ -252,6 +252,22 @@ fn sweeps_are_shown_listed_and_cancelled() {
 }
 
 #[test]
+fn new_keys_say_who_still_uses_the_old_ones() {
+    let coordinator = with(coordinator::sweep());
+    let waits = ask(&coordinator, &["keys", "rotate"]);
+    assert_eq!(waits.code, Some(1), "{}", waits.stderr);
+    let said = "epoch 1763884980: confirmed by 3 nodes; old keys are still answered, until nobody can probe with them any more\n  \
+                waits: n4 has not confirmed its new key, and is out of reach\n";
+    assert_eq!(
+        waits.stdout.split_whitespace().collect::<Vec<_>>(),
+        said.split_whitespace().collect::<Vec<_>>()
+    );
+    let done = ask(&coordinator, &["keys", "rotate", "--withdraw", "--output", "json"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(faults(&schema("keys-rotate-v1.json"), &done.json()), Vec::<String>::new());
+}
+
+#[test]
 fn hostile_text_in_a_result_stays_text() {
     let hostile = "x\u{1b}]0;gone\u{7}\u{9b}2J\r\n\u{202e}y";
     let mut sweep = coordinator::sweep();

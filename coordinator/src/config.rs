@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use railgauge_access::authorize::Shown;
@@ -132,6 +133,12 @@ keys! {
     /// Octets of UDP payload of a probe
     probe_size: Size = Size::from_bytes(44),
         "probe-size" "RAILGAUGE_PROBE_SIZE" "SIZE";
+    /// Whether probes are authenticated, with keys that the coordinator gives
+    probe_authentication: bool = true,
+        "probe-authentication" "RAILGAUGE_PROBE_AUTHENTICATION" "BOOL";
+    /// How often their keys change; 0s: only when told to
+    probe_key_rotation: Span = Span::from_secs(86_400),
+        "probe-key-rotation" "RAILGAUGE_PROBE_KEY_ROTATION" "DURATION";
     /// Up to so many ports of a rail, all probe all
     full_mesh_up_to: u32 = 64,
         "full-mesh-up-to" "RAILGAUGE_FULL_MESH_UP_TO" "N";
@@ -192,6 +199,8 @@ pub const RELOADABLE: &[&str] = &[
     "probe_interval",
     "probe_timeout",
     "probe_size",
+    "probe_authentication",
+    "probe_key_rotation",
     "full_mesh_up_to",
     "targets_per_port",
     "inbound_per_second",
@@ -241,6 +250,8 @@ impl Config {
         self.probe_interval = new.probe_interval;
         self.probe_timeout = new.probe_timeout;
         self.probe_size = new.probe_size;
+        self.probe_authentication = new.probe_authentication;
+        self.probe_key_rotation = new.probe_key_rotation;
         self.full_mesh_up_to = new.full_mesh_up_to;
         self.targets_per_port = new.targets_per_port;
         self.inbound_per_second = new.inbound_per_second;
@@ -338,6 +349,10 @@ impl Config {
         span("probe_interval", self.probe_interval, Span::from_millis(1), Span::from_secs(60))?;
         span("probe_timeout", self.probe_timeout, Span::from_millis(1), Span::from_secs(60))?;
         size("probe_size", self.probe_size, 44, 8_972)?;
+        if self.probe_key_rotation > Span::new(Duration::ZERO) {
+            let (least, most) = (Span::from_secs(60), Span::from_secs(90 * 86_400));
+            span("probe_key_rotation", self.probe_key_rotation, least, most)?;
+        }
         count("full_mesh_up_to", self.full_mesh_up_to.into(), 0, 1_024)?;
         count("targets_per_port", self.targets_per_port.into(), 1, 1_024)?;
         count("inbound_per_second", self.inbound_per_second.into(), 1, 10_000_000)?;

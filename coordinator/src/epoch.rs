@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use railgauge_core::time::Wall;
@@ -61,10 +62,27 @@ impl Epochs {
 /// # Errors
 /// Those of the file system.
 pub fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_as(path, contents, 0o666)
+}
+
+/// The same, for nobody else to read.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_durably_for_us(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_as(path, contents, 0o600)
+}
+
+fn write_as(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    let mut file = File::create(&beside)?;
+    // One that an earlier process left may have another mode.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&beside)?;
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

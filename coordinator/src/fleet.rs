@@ -13,6 +13,7 @@ use tonic::Status;
 
 use crate::clock::Now;
 use crate::hello::{AgentEndpoint, Hello, printable};
+use crate::probe_keys::ProbeKeys;
 use crate::registry::{Health, JoinError, Joined, Node, Registry, SessionId};
 
 /// Messages that wait for one stream at most. A sweep has one order of a node under way at a time, with its cancellation; an
@@ -77,6 +78,8 @@ struct Inner {
 pub struct Fleet {
     inner: Mutex<Inner>,
     changed: Notify,
+    /// Of its probes.
+    pub keys: ProbeKeys,
 }
 
 /// An order under way. When it is dropped, its result is no longer awaited.
@@ -105,8 +108,13 @@ impl Drop for Awaiting {
 }
 
 impl Fleet {
-    /// Nobody yet; a silent node keeps its name for `lease`.
+    /// Nobody yet, and no keys; a silent node keeps its name for `lease`.
     pub fn new(lease: Duration) -> Self {
+        Self::with_keys(lease, ProbeKeys::off())
+    }
+
+    /// Nobody yet; a silent node keeps its name for `lease`.
+    pub fn with_keys(lease: Duration, keys: ProbeKeys) -> Self {
         let inner = Inner {
             registry: Registry::new(lease),
             open: HashMap::new(),
@@ -114,7 +122,7 @@ impl Fleet {
             next_session: 1,
             planless: None,
         };
-        Self { inner: Mutex::new(inner), changed: Notify::new() }
+        Self { inner: Mutex::new(inner), changed: Notify::new(), keys }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -154,7 +162,7 @@ impl Fleet {
     pub fn join(&self, hello: Hello, now: Now) -> Result<(Joined, Mailbox), JoinError> {
         let mut inner = self.inner();
         let session = SessionId(inner.next_session);
-        let joined = inner.registry.join(hello, session, now)?;
+        let joined = inner.registry.join(hello.clone(), session, now)?;
         inner.next_session += 1;
         let (orders, orders_in) = mpsc::channel(WAITING);
         let (end, end_in) = mpsc::channel(1);
@@ -163,6 +171,7 @@ impl Fleet {
             inner.end(old, Status::aborted("replaced by a newer stream of the same agent"));
         }
         drop(inner);
+        self.keys.joined(&hello, joined.arrival, now.monotonic);
         self.touch();
         Ok((joined, Mailbox { session, orders: orders_in, end: end_in }))
     }
@@ -170,10 +179,13 @@ impl Fleet {
     /// A stream has ended: by a goodbye, or broken.
     pub fn closed(&self, node: &NodeName, session: SessionId, goodbye: bool) {
         let mut inner = self.inner();
-        inner.registry.closed(node, session, goodbye);
+        let was_present = inner.registry.closed(node, session, goodbye);
         inner.open.remove(&session);
         inner.awaited.retain(|_, awaited| awaited.session != session);
         drop(inner);
+        if was_present {
+            self.keys.gone(node, crate::clock::now().monotonic);
+        }
         self.touch();
     }
 
@@ -189,6 +201,7 @@ impl Fleet {
             }
         }
         drop(inner);
+        lost.iter().for_each(|(node, _)| self.keys.gone(node, now.monotonic));
         if !lost.is_empty() {
             self.touch();
         }
@@ -207,7 +220,10 @@ impl Fleet {
 
     /// A heartbeat came.
     pub fn heartbeat(&self, node: &NodeName, session: SessionId, health: Health) {
-        self.inner().registry.heartbeat(node, session, health);
+        let is_present = self.inner().registry.heartbeat(node, session, health);
+        if is_present {
+            self.keys.heard(node, &health);
+        }
     }
 
     /// Windows were stored or refused.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use railgauge_core::path::{Endpoint, NameError, NodeName};
 use railgauge_core::time::Wall;
 use railgauge_proto::convert::{self, ConvertError};
+use railgauge_proto::protocol::KEYS_SINCE_MINOR;
 use railgauge_proto::v1;
 
 /// Ports of a node at most: twice that of any machine known.
@@ -49,6 +50,10 @@ pub struct Hello {
     pub inventory_json: Vec<u8>,
     /// By its clock.
     pub sent_at: Wall,
+    /// Its agent knows of keys of probes.
+    pub knows_keys: bool,
+    /// Its reflector answers nothing that is not authenticated.
+    pub refuses_unauthenticated: bool,
 }
 
 /// Why a hello is none.
@@ -130,6 +135,8 @@ pub fn check(from: v1::Hello) -> Result<Hello, HelloError> {
         software_version: printable(&from.software_version).chars().take(80).collect(),
         inventory_json: from.inventory_json,
         sent_at: Wall::from_unix_nanos(from.sent_at_unix_ns),
+        knows_keys: from.protocol.is_some_and(|theirs| theirs.minor >= KEYS_SINCE_MINOR),
+        refuses_unauthenticated: from.refuses_unauthenticated,
     })
 }
 
@@ -202,6 +209,7 @@ pub(crate) mod tests {
             labels: [("rack".to_owned(), "r1".to_owned())].into(),
             inventory_json: b"{}".to_vec(),
             sent_at_unix_ns: 1_000_000_000,
+            refuses_unauthenticated: false,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod judging;
 pub mod notify;
 pub mod operator;
 pub mod planning;
+pub mod probe_keys;
 pub mod registry;
 pub mod server;
 pub mod session;

@@ -15,6 +15,7 @@ use crate::fleet::Fleet;
 use crate::hello;
 use crate::ingest::Ingest;
 use crate::judging::Judging;
+use crate::probe_keys::RotateError;
 use crate::registry::{Node, State};
 use crate::sweeps::Sweeps;
 
@@ -54,7 +55,12 @@ impl v1::operator_server::Operator for Operator {
         let failing = self.ingest.counters().failing();
         let nodes = self.fleet.nodes();
         let planless = self.fleet.planless();
-        let message = |node: &Node| node_message(node, failing.as_deref(), planless.as_deref());
+        let message = |node: &Node| {
+            let mut message = node_message(node, failing.as_deref(), planless.as_deref());
+            let is_there = node.state == State::Connected;
+            message.notes.extend(self.fleet.keys.note(&node.hello.node).filter(|_| is_there));
+            message
+        };
         let nodes = nodes.iter().map(message).collect();
         let coordinator_version = VERSION.to_owned();
         Ok(Response::new(v1::ListNodesResponse { nodes, coordinator_version }))
@@ -109,6 +115,29 @@ impl v1::operator_server::Operator for Operator {
         self.record(request.extensions(), "cancel sweep", which)?;
         let cancelled = self.sweeps.cancel(&request.into_inner().id)?;
         Ok(Response::new(v1::CancelSweepResponse { cancelled }))
+    }
+
+    async fn rotate_probe_keys(
+        &self,
+        request: Request<v1::RotateProbeKeysRequest>,
+    ) -> Result<Response<v1::RotateProbeKeysResponse>, Status> {
+        let withdraw = request.get_ref().withdraw;
+        self.record(request.extensions(), "rotate probe keys", &format!("withdraw={withdraw}"))?;
+        let keys = &self.fleet.keys;
+        let report = keys.rotate(withdraw).await.map_err(|error| match error {
+            RotateError::Off => Status::failed_precondition(error.to_string()),
+            RotateError::Unwritten(_) => Status::internal(error.to_string()),
+            RotateError::Stopping => Status::unavailable(error.to_string()),
+        })?;
+        let live = self.fleet.nodes().into_iter().filter(Node::is_live);
+        let without = keys.without_keys(live.map(|node| node.hello.node));
+        Ok(Response::new(v1::RotateProbeKeysResponse {
+            epoch: report.epoch,
+            nodes_confirmed: u32::try_from(report.confirmed).unwrap_or(u32::MAX),
+            nodes_without_keys: without.iter().map(ToString::to_string).collect(),
+            old_keys_withdrawn: withdraw || report.laggards.is_empty(),
+            waits_for: report.laggards.iter().map(ToString::to_string).collect(),
+        }))
     }
 }
 

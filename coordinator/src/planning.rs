@@ -1,6 +1,6 @@
 //! From members to plans, by the rules of `core`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::epoch::Epochs;
 use crate::fleet::Fleet;
 use crate::hello::AgentEndpoint;
+use crate::probe_keys::{KeysOfPlan, PathKey};
 
 /// Members that come together, as after a start of the coordinator, get one plan: it is made when no further one has come for
 /// so long,
@@ -37,6 +38,8 @@ pub struct Plans {
     pub epoch: u64,
     /// How long they are good without renewal, nanoseconds.
     pub lease_ns: u64,
+    /// How long their keys are, nanoseconds.
+    pub keys_valid_ns: u64,
     /// What each node probes.
     pub targets: BTreeMap<NodeName, Vec<v1::Target>>,
 }
@@ -45,7 +48,8 @@ impl Plans {
     /// The plan of `node`, where it has one.
     pub fn of(&self, node: &NodeName) -> Option<v1::Plan> {
         let targets = self.targets.get(node)?.clone();
-        Some(v1::Plan { epoch: self.epoch, lease_ns: self.lease_ns, targets })
+        let (epoch, lease_ns) = (self.epoch, self.lease_ns);
+        Some(v1::Plan { epoch, lease_ns, targets, probe_keys_valid_ns: self.keys_valid_ns })
     }
 }
 
@@ -54,6 +58,7 @@ pub fn plan(
     members: &[AgentEndpoint],
     config: &Config,
     rotation: u64,
+    keys: &KeysOfPlan,
 ) -> (BTreeMap<NodeName, Vec<v1::Target>>, Vec<String>) {
     let addresses: BTreeMap<&Endpoint, SocketAddr> =
         members.iter().map(|member| (&member.endpoint, member.address)).collect();
@@ -70,8 +75,17 @@ pub fn plan(
     };
     let plan = Plan::new(members.iter().map(|member| member.endpoint.clone()), &settings);
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let mut never: BTreeMap<&NodeName, usize> = BTreeMap::new();
     for PlannedPath { path, interval, phase } in &plan.paths {
         let Some(address) = addresses.get(&path.dst) else { continue };
+        let probe_key = match keys.of(&path.src.node, &path.dst.node) {
+            PathKey::Probe(key) => key,
+            PathKey::NotYet => continue,
+            PathKey::Never => {
+                *never.entry(&path.dst.node).or_default() += 1;
+                continue;
+            }
+        };
         targets.entry(path.src.node.clone()).or_default().push(v1::Target {
             path: Some(convert::path_message(path)),
             address: address.ip().to_string(),
@@ -80,9 +94,16 @@ pub fn plan(
             phase_ns: nanos(*phase),
             timeout_ns: config.probe_timeout.as_nanos(),
             size_bytes: u32::try_from(config.probe_size.as_bytes()).unwrap_or(44),
+            probe_key,
         });
     }
-    (targets, plan.notes.iter().map(ToString::to_string).collect())
+    let mut notes: Vec<String> = plan.notes.iter().map(ToString::to_string).collect();
+    notes.extend(never.iter().map(|(node, paths)| {
+        format!(
+            "{node} answers nothing that is not authenticated: {paths} paths to it are left out, whose probers are too old for keys"
+        )
+    }));
+    (targets, notes)
 }
 
 /// Makes a new plan whenever members or configuration change, until nobody listens to plans any more.
@@ -98,19 +119,31 @@ pub async fn run(
             () = fleet.changed() => settle(&fleet).await,
             // Which paths a large rail samples depends on the time, so that a restart goes on where it was.
             _ = rotate.tick() => {}
-            changed = config.changed() => if changed.is_err() { return },
+            changed = config.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                settle(&fleet).await;
+            }
             () = plans.closed() => return,
         }
         let now_config = Arc::clone(&config.borrow_and_update());
         let rotation = clock::now().wall.as_unix_nanos() / ROTATION_NS;
-        let (targets, notes) = plan(&fleet.members(), &now_config, rotation);
+        let members = fleet.members();
+        let names: BTreeSet<NodeName> =
+            members.iter().map(|member| member.endpoint.node.clone()).collect();
+        let keys = fleet.keys.for_plan(&names);
+        let (targets, notes) = plan(&members, &now_config, rotation, &keys);
         if notes != noted {
             notes.iter().for_each(|note| tracing::info!("the plan: {note}"));
             noted = notes;
         }
         let lease_ns = now_config.lease.as_nanos();
         let before = Arc::clone(&plans.borrow());
-        if before.targets == targets && before.lease_ns == lease_ns {
+        let keys_valid_ns = keys.valid_ns;
+        if before.targets == targets
+            && (before.lease_ns, before.keys_valid_ns) == (lease_ns, keys_valid_ns)
+        {
             continue;
         }
         let advanced = tokio::task::spawn_blocking(move || {
@@ -120,10 +153,13 @@ pub async fn run(
         let Ok((returned, epoch)) = advanced.await else { return };
         epochs = returned;
         match epoch {
-            Ok(epoch) => {
+            Ok(epoch) if fleet.keys.published(epoch, &targets) => {
                 fleet.set_planless(None);
-                drop(plans.send(Arc::new(Plans { epoch, lease_ns, targets })));
+                let new = Plans { epoch, lease_ns, keys_valid_ns, targets };
+                drop(plans.send(Arc::new(new)));
             }
+            // A key was withdrawn while it was made: at once another.
+            Ok(_) => fleet.touch(),
             Err(error) => {
                 let why = crate::sentence(&error);
                 tracing::error!("no new plan: {why}");
@@ -137,7 +173,12 @@ pub async fn run(
 
 /// Waits until changes have come to rest, or long enough.
 async fn settle(fleet: &Fleet) {
-    let quiet = async { while tokio::time::timeout(QUIET, fleet.changed()).await.is_ok() {} };
+    let quiet = async {
+        // A node that has just come confirms its keys within milliseconds, and is in no plan before that.
+        while tokio::time::timeout(QUIET, fleet.changed()).await.is_ok()
+            || fleet.keys.awaits_first_word(clock::now().monotonic)
+        {}
+    };
     // Running out of time is as good as quiet.
     drop(tokio::time::timeout(MOST_WAIT, quiet).await);
 }
@@ -154,7 +195,7 @@ mod tests {
         let hellos = [("a", 1), ("b", 2), ("c", 3)].map(|(name, last)| example(name, last));
         let members: Vec<_> =
             hellos.into_iter().flat_map(|h| hello::check(h).unwrap().endpoints).collect();
-        let (plan, _) = plan(&members, &config, 0);
+        let (plan, _) = plan(&members, &config, 0, &KeysOfPlan::default());
         assert_eq!(plan.values().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
         let mut phases: Vec<_> = plan.values().flatten().map(|t| t.phase_ns).collect();
         phases.sort_unstable();

@@ -126,6 +126,10 @@ pub struct Health {
     pub cpu_permille: u32,
     /// Probes not sent because of the agent's budgets.
     pub probes_over_budget: u64,
+    /// The newest epoch of keys that its reflector has confirmed on this stream.
+    pub probe_key_epoch: u64,
+    /// No probe leaves it any more.
+    pub probing_ended: bool,
 }
 
 /// One node, as known.
@@ -362,11 +366,9 @@ impl Registry {
         self.of_session(name, session).map(|node| node.heard(sent_at, now)).is_some()
     }
 
-    /// A heartbeat came on `session`.
-    pub fn heartbeat(&mut self, name: &NodeName, session: SessionId, health: Health) {
-        if let Some(node) = self.of_session(name, session) {
-            node.health = health;
-        }
+    /// A heartbeat came on `session`. `false` when that is not the node's any more.
+    pub fn heartbeat(&mut self, name: &NodeName, session: SessionId, health: Health) -> bool {
+        self.of_session(name, session).map(|node| node.health = health).is_some()
     }
 
     /// The stream ended: by a goodbye, or broken. `true` when that was the node's present stream.

@@ -32,6 +32,7 @@ use crate::ingest::{Ingest, Store};
 use crate::judging::Judging;
 use crate::operator::Operator;
 use crate::planning::{self, Plans};
+use crate::probe_keys::{self, KeysError, ProbeKeys};
 use crate::session::{Agents, Limits};
 use crate::state_dir::{self, StateDirError, StateDirLock};
 use crate::store;
@@ -105,6 +106,9 @@ pub enum StartError {
     /// The plan's epoch in it.
     #[error(transparent)]
     Epoch(#[from] EpochError),
+    /// The keys of probes in it.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// Its finished sweeps.
     #[error(transparent)]
     Sweeps(#[from] KeptError),
@@ -180,10 +184,11 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let epochs = Epochs::open(&config.state_dir)?;
     let credentials = credentials(&config)?;
     let audit = Audit::open(&config.audit_log())?;
+    let (keys, keeper) = ProbeKeys::open(&config.state_dir, &config, clock::now())?;
     let store = Store::open(store_config(&config))?;
     let reader = store.reader();
     let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;
-    let fleet = Arc::new(Fleet::new(config.lease.duration()));
+    let fleet = Arc::new(Fleet::with_keys(config.lease.duration(), keys));
     let (stopping, stop) = watch::channel(false);
     let (window, shown, http_tls) = (config.window, config.shown(), config.http_tls);
     let sweeps_dir = config.state_dir.join("sweeps");
@@ -233,7 +238,8 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         serve_http(pages_door, http::router(pages.clone(), shown, audit.clone()), stop),
     ];
     let helpers = vec![
-        tokio::spawn(planning::run(Arc::clone(&fleet), configs, epochs, plans)),
+        tokio::spawn(planning::run(Arc::clone(&fleet), configs.clone(), epochs, plans)),
+        tokio::spawn(probe_keys::run(Arc::clone(&fleet), configs, keeper)),
         tokio::spawn(watch_leases(Arc::clone(&fleet))),
         tokio::spawn(judging.run()),
     ];

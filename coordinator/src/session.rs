@@ -149,8 +149,10 @@ impl Agents {
         let (settle, settled) = mpsc::channel(IN_FLIGHT);
         let session = mailbox.session;
         let renewal = renewal(&self.plans.borrow_and_update());
+        let keys = self.fleet.keys.news();
         let mut stream = Stream {
             renewal,
+            keys,
             agents: self,
             node: node.clone(),
             session,
@@ -194,6 +196,8 @@ struct Stream<'a> {
     /// One of them that has not found room in the backlog yet.
     delivering: Option<Delivering>,
     renewal: Interval,
+    /// Tells when the keys change that its reflector is to answer.
+    keys: watch::Receiver<u64>,
     /// Of the plan last sent; 0 before the first.
     epoch: u64,
 }
@@ -212,6 +216,7 @@ impl Stream<'_> {
             window_ns: self.agents.window.as_nanos(),
         }))
         .await?;
+        self.send_keys().await?;
         self.send_plan().await?;
         // Why it is not read any more.
         let mut over: Option<Result<(), Status>> = None;
@@ -231,6 +236,7 @@ impl Stream<'_> {
                     delivered.map_err(|error| Status::unavailable(format!("windows cannot be stored now: {error}")))?;
                 }
                 Some(order) = mailbox.orders.recv() => self.send_message(order).await?,
+                Ok(()) = self.keys.changed() => self.send_keys().await?,
                 Ok(()) = self.agents.plans.changed() => {
                     self.send_plan().await?;
                     self.renewal = renewal(&self.agents.plans.borrow());
@@ -255,6 +261,15 @@ impl Stream<'_> {
     async fn send_message(&mut self, message: v1::CoordinatorMessage) -> Result<(), Status> {
         let sent = self.out.send_timeout(Ok(message), UNREAD).await;
         sent.map_err(|_| Status::cancelled("the agent does not read its stream"))
+    }
+
+    async fn send_keys(&mut self) -> Result<(), Status> {
+        self.keys.mark_unchanged();
+        let told = self.agents.fleet.keys.told(&self.node, clock::now().monotonic);
+        match told {
+            Some(keys) => self.send(To::ProbeKeys(keys)).await,
+            None => Ok(()),
+        }
     }
 
     async fn send_plan(&mut self) -> Result<(), Status> {
@@ -380,6 +395,8 @@ fn health(from: &v1::Heartbeat) -> Health {
         octets_damaged: spool.octets_damaged,
         cpu_permille: from.cpu_permille,
         probes_over_budget: from.probes_over_budget,
+        probe_key_epoch: from.probe_key_epoch,
+        probing_ended: from.probing_ended,
     }
 }
 

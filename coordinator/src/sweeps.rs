@@ -29,6 +29,8 @@ use crate::fleet::Fleet;
 pub use document::series;
 pub use kept::KeptError;
 use kept::{Document, Kept};
+#[cfg(test)]
+pub(crate) use suite::AUTHENTICATED_BYTES;
 
 /// Finished sweeps that can still be asked for.
 const KEPT: usize = 64;
@@ -164,7 +166,10 @@ impl Sweeps {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, request: v1::StartSweepRequest) -> Result<Events, Status> {
-        let asked = suite::understand(&request, self.fleet.nodes())?;
+        let mut asked = suite::understand(&request, self.fleet.nodes())?;
+        if self.fleet.keys.is_on() {
+            asked.settings.size_bytes = suite::AUTHENTICATED_BYTES;
+        }
         if let Some(other) = self.running().filter(|_| !request.dry_run) {
             // Two would measure each other (design D9).
             return Err(Status::failed_precondition(format!(

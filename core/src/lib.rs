@@ -11,6 +11,7 @@ pub mod json;
 pub mod path;
 pub mod path_window;
 pub mod plan;
+pub mod probe_keys;
 pub mod quantile;
 pub mod reflector;
 pub mod rollup;

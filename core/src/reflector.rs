@@ -19,8 +19,8 @@ mod reply;
 mod session;
 
 pub use config::{
-    DEFAULT_BURST, DEFAULT_MAX_RATE, DEFAULT_MAX_SESSIONS, DEFAULT_MAX_SOURCES, Provisioned,
-    ReflectorConfig,
+    DEFAULT_BURST, DEFAULT_MAX_RATE, DEFAULT_MAX_SESSIONS, DEFAULT_MAX_SOURCES, PlainRequests,
+    Provisioned, ReflectorConfig,
 };
 pub use counters::{Counters, DropReason};
 pub use reply::Prepared;
@@ -55,6 +55,7 @@ pub struct Received {
 #[derive(Debug)]
 pub struct Reflector {
     keys: Vec<Arc<Key>>,
+    plain: PlainRequests,
     provisioned: Option<Vec<Provisioned>>,
     error_estimate: ErrorEstimate,
     limiter: Option<Limiter>,
@@ -69,6 +70,7 @@ impl Reflector {
             config.max_rate.map(|rate| Limiter::new(rate, config.burst, config.max_sources));
         Self {
             keys: config.keys.into_iter().map(Arc::new).collect(),
+            plain: config.plain,
             provisioned: config.provisioned,
             error_estimate: config.error_estimate,
             limiter,
@@ -149,21 +151,25 @@ impl Reflector {
 
     /// The key under which the base packet verifies; `None` in unauthenticated mode.
     fn authenticate(&self, request: &[u8]) -> Result<Option<Arc<Key>>, DropReason> {
-        let layout = Layout::of(true);
-        let long_enough = request.len() >= layout.len;
-        if self.keys.is_empty() {
-            let looks_authenticated = long_enough && looks_authenticated(request);
-            return if looks_authenticated { Err(DropReason::NoKey) } else { Ok(None) };
+        let long_enough = request.len() >= Layout::of(true).len;
+        let looks_authenticated = long_enough && looks_authenticated(request);
+        if long_enough && !self.keys.is_empty() {
+            let digest = get(request, HMAC_COVERED);
+            let covered = [&request[..HMAC_COVERED], &[][..]];
+            if let Some(key) = self.keys.iter().find(|key| key.verifies(covered, digest)) {
+                return Ok(Some(Arc::clone(key)));
+            }
         }
-        if !long_enough {
-            return Err(DropReason::NotAuthenticated);
-        }
-        let digest = get(request, HMAC_COVERED);
-        let covered = [&request[..HMAC_COVERED], &[][..]];
-        match self.keys.iter().find(|key| key.verifies(covered, digest)) {
-            Some(key) => Ok(Some(Arc::clone(key))),
-            None if looks_authenticated(request) => Err(DropReason::BadHmac),
-            None => Err(DropReason::NotAuthenticated),
+        let plain_is_answered = match self.plain {
+            PlainRequests::WithoutKeys => self.keys.is_empty(),
+            PlainRequests::Always => true,
+            PlainRequests::Never => false,
+        };
+        match () {
+            () if looks_authenticated && self.keys.is_empty() => Err(DropReason::NoKey),
+            () if looks_authenticated => Err(DropReason::BadHmac),
+            () if plain_is_answered => Ok(None),
+            () => Err(DropReason::NotAuthenticated),
         }
     }
 

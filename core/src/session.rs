@@ -97,6 +97,8 @@ pub struct ProbeSession {
     /// Probes without a verdict, those that do not count included.
     outstanding: u64,
     stopped: bool,
+    /// No probe may leave now, for this reason.
+    withheld: Option<&'static str>,
     unsent: Option<UnsentSlots>,
 }
 
@@ -130,6 +132,7 @@ impl ProbeSession {
             account: Account::default(),
             outstanding: 0,
             stopped: false,
+            withheld: None,
             unsent: None,
             config,
         })
@@ -152,6 +155,12 @@ impl ProbeSession {
     pub fn settled_before(&self) -> Option<Monotonic> {
         let oldest = self.ring.oldest().map(|entry| entry.probe.slot);
         oldest.into_iter().chain(self.schedule.slot(self.next_slot)).min()
+    }
+
+    /// For a reason, as that the key is not good any more, no probe may leave: slots whose time comes are skipped, and the reason counted
+    /// for each. `None`: probes may leave again.
+    pub const fn withhold(&mut self, reason: Option<&'static str>) {
+        self.withheld = reason;
     }
 
     /// No slot that is not yet used will be: what is under way is waited for, then the run is done.
@@ -206,8 +215,9 @@ impl ProbeSession {
         let measured = purpose == Purpose::Measure;
         self.account.scheduled += u64::from(measured);
         let age = now.saturating_since(slot);
-        if self.ring.is_full() {
-            self.account.error("too_many_unfinished");
+        let unusable = self.withheld.or(self.ring.is_full().then_some("too_many_unfinished"));
+        if let Some(reason) = unusable {
+            self.account.error(reason);
             self.skip(purpose);
             return None;
         }

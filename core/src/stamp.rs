@@ -19,7 +19,7 @@ pub use error_estimate::ErrorEstimate;
 pub use key::{Key, KeyError};
 pub use layout::{AUTHENTICATED_LEN, UNAUTHENTICATED_LEN};
 pub use reply::{FollowUp, Reply, ReplyError, TlvTrouble};
-pub use sender::{MAX_UDP_PAYLOAD, RequestTemplate, SenderConfig, SizeError};
+pub use sender::{MAX_UDP_PAYLOAD, RequestTemplate, SenderConfig, SizeError, request_len};
 pub use timestamp::TimestampFormat;
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ _railgauge() {
             railgauge,inventory)
                 cmd="railgauge__subcmd__inventory"
                 ;;
+            railgauge,keys)
+                cmd="railgauge__subcmd__keys"
+                ;;
             railgauge,nodes)
                 cmd="railgauge__subcmd__nodes"
                 ;;
@@ -52,6 +55,9 @@ _railgauge() {
             railgauge__subcmd__certs,show)
                 cmd="railgauge__subcmd__certs__subcmd__show"
                 ;;
+            railgauge__subcmd__keys,rotate)
+                cmd="railgauge__subcmd__keys__subcmd__rotate"
+                ;;
             railgauge__subcmd__sweep,cancel)
                 cmd="railgauge__subcmd__sweep__subcmd__cancel"
                 ;;
@@ -68,7 +74,7 @@ _railgauge() {
 
     case "${cmd}" in
         railgauge)
-            opts="-h -V --help --version ping reflect inventory demo nodes paths sweep report certs"
+            opts="-h -V --help --version ping reflect inventory demo nodes paths sweep keys report certs"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -223,6 +229,54 @@ _railgauge() {
                     return 0
                     ;;
                 --procfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        railgauge__subcmd__keys)
+            opts="-h -V --help --version rotate"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        railgauge__subcmd__keys__subcmd__rotate)
+            opts="-h -V --withdraw --coordinator --ca --cert --key --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --coordinator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

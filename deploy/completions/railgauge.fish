@@ -33,6 +33,7 @@ complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "demo" -d 'A sma
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "nodes" -d 'The fleet\'s nodes, as the coordinator knows them'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "paths" -d 'The fleet\'s paths over the last while, worst first'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "sweep" -d 'Measure the fleet now, every node with every other, and judge it'
+complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "keys" -d 'The keys of the fleet\'s probes'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "report" -d 'The HTML report of a saved sweep'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "certs" -d 'A development authority, and certificates for daemons and people'
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
@@ -158,6 +159,18 @@ json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -l all -d 'All that run'
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and __fish_seen_subcommand_from cancel" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and not __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and not __fish_seen_subcommand_from rotate" -s V -l version -d 'Print version'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and not __fish_seen_subcommand_from rotate" -f -a "rotate" -d 'Give all nodes new keys now, without a lost probe'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l coordinator -d 'Where the coordinator listens, https://HOST:PORT [default: https://127.0.0.1:7460, or http:// without --cert]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l ca -d 'Certificates of the authorities that vouch for the coordinator, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l cert -d 'Your certificate, PEM' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l key -d 'Its key, PEM, readable by you alone' -r -F
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l output -d 'How to print the result' -r -f -a "table\t'For people'
+json\t'For programs: one object'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l withdraw -d 'Withdraw the old keys at the end, whoever may still use them: for a key that has leaked; the probes of nodes out of reach are lost until they are back'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c railgauge -n "__fish_railgauge_using_subcommand keys; and __fish_seen_subcommand_from rotate" -s V -l version -d 'Print version'
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -l out -d 'Where the page goes [default: standard output]' -r -F
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -s h -l help -d 'Print help'
 complete -c railgauge -n "__fish_railgauge_using_subcommand report" -s V -l version -d 'Print version'

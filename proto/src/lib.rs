@@ -2,6 +2,7 @@
 //! its messages and the words of `core`. Messages stop here: no other crate's rules speak of them.
 
 pub mod convert;
+mod keys;
 pub mod protocol;
 
 /// The code made from the specification by `cargo xtask gen`.

@@ -3,7 +3,10 @@
 use crate::v1;
 
 /// The version spoken here.
-pub const OURS: v1::Protocol = v1::Protocol { major: 1, minor: 0 };
+pub const OURS: v1::Protocol = v1::Protocol { major: 1, minor: 1 };
+
+/// From this minor on an agent knows of keys.
+pub const KEYS_SINCE_MINOR: u32 = 1;
 
 /// Two ends that do not understand each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -32,6 +32,7 @@ pub const RPCS: &[Cell] = &[
     Cell { what: "/railgauge.v1.Operator/ListSweeps", served: VIEWERS },
     Cell { what: "/railgauge.v1.Operator/StartSweep", served: OPERATORS },
     Cell { what: "/railgauge.v1.Operator/CancelSweep", served: OPERATORS },
+    Cell { what: "/railgauge.v1.Operator/RotateProbeKeys", served: &["admin"] },
     Cell { what: "/grpc.health.v1.Health/Check", served: KNOWN },
     Cell { what: "/grpc.health.v1.Health/Watch", served: KNOWN },
     Cell { what: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", served: VIEWERS },

@@ -4,7 +4,7 @@
 mod chaos;
 mod judge;
 mod prefill;
-mod process;
+pub mod process;
 mod proxy;
 mod stored;
 mod sums;

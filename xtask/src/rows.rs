@@ -17,6 +17,7 @@ mod merging;
 mod omission;
 mod outcome;
 mod recording;
+mod rotation;
 mod scale;
 mod sockperf;
 mod standard;
@@ -98,6 +99,7 @@ pub static ROWS: &[Row] = &[
     fleet_conservation::ROW,
     closed::ROW,
     tls_cost::ROW,
+    rotation::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

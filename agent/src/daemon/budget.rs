@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use railgauge_core::stamp::request_len;
 use railgauge_core::time::Monotonic;
 
 use super::config::Budget;
@@ -22,11 +23,11 @@ pub struct Load {
 }
 
 impl Load {
-    /// Of probes of `size` octets of payload, one an interval.
-    pub fn of(interval: Duration, size: usize) -> Self {
+    /// Of probes of at least `size` octets of payload, one an interval.
+    pub fn of(interval: Duration, authenticated: bool, size: usize) -> Self {
         let packets = 1.0 / interval.as_secs_f64().max(1e-9);
         #[expect(clippy::cast_precision_loss, reason = "sizes are below 64 KiB")]
-        let size = (size.max(72) + HEADERS) as f64;
+        let size = (request_len(authenticated, size) + HEADERS) as f64;
         Self { packets, bytes: packets * size }
     }
 
@@ -52,7 +53,8 @@ impl Load {
 
 /// What the lanes send at the plan's own rate.
 pub fn load(lanes: &[LaneSetup]) -> Load {
-    lanes.iter().map(|lane| Load::of(lane.interval, lane.size)).fold(Load::default(), Load::plus)
+    let of = |lane: &LaneSetup| Load::of(lane.interval, lane.authenticated, lane.size);
+    lanes.iter().map(of).fold(Load::default(), Load::plus)
 }
 
 /// The factor by which intervals are multiplied so that the lanes stay within packets and octets a second.
@@ -207,6 +209,7 @@ mod tests {
             phase: Duration::ZERO,
             timeout: Duration::from_secs(1),
             size: 44,
+            authenticated: false,
         };
         vec![lane; count]
     }
@@ -225,6 +228,9 @@ mod tests {
         assert_eq!(factor(&lanes, &budget(100, 0)), 10);
         assert_eq!(factor(&lanes, &budget(1_000, 158_000)), 1);
         assert_eq!(factor(&lanes, &budget(1_000, 52_667)), 3);
+        let keyed = |lane: &LaneSetup| LaneSetup { authenticated: true, ..lane.clone() };
+        let keyed: Vec<LaneSetup> = lanes.iter().map(keyed).collect();
+        assert_eq!(load(&keyed).bytes, 1_000.0 * (160.0 + 86.0));
     }
 
     #[test]

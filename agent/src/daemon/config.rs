@@ -119,6 +119,7 @@ struct File {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     insecure: Option<bool>,
+    answer_unauthenticated: Option<bool>,
     labels: BTreeMap<String, String>,
     budget: Option<Budget>,
     endpoint: Vec<EndpointSetting>,
@@ -157,6 +158,9 @@ pub struct Flags {
         default_missing_value = "true", value_name = "BOOL"
     )]
     pub insecure: Option<bool>,
+    /// Whether probes without authentication are answered, as those of `railgauge ping` [default: true]
+    #[arg(long, env = "RAILGAUGE_ANSWER_UNAUTHENTICATED", value_name = "BOOL")]
+    pub answer_unauthenticated: Option<bool>,
 }
 
 /// The configuration in force.
@@ -181,6 +185,8 @@ pub struct Config {
     pub key: PathBuf,
     /// Plaintext, on loopback.
     pub insecure: bool,
+    /// Whether probes without authentication are answered.
+    pub answer_unauthenticated: bool,
     /// What operators select nodes by.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -249,6 +255,10 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
         cert: tls(flags.cert, file.cert, "cert.pem"),
         key: tls(flags.key, file.key, "key.pem"),
         insecure,
+        answer_unauthenticated: flags
+            .answer_unauthenticated
+            .or(file.answer_unauthenticated)
+            .unwrap_or(true),
         labels: file.labels,
         budget: file.budget.unwrap_or_default(),
         endpoint: file.endpoint,

@@ -9,7 +9,7 @@ use railgauge_core::reflector::DEFAULT_MAX_RATE;
 use super::config::{Config, EndpointSetting, coordinator_place};
 use crate::WaitMode;
 use crate::ping::Transport;
-use crate::reflect::{Listening, ReflectConfig};
+use crate::reflect::{Listening, PlainRequests, ReflectConfig};
 
 /// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ fn route(config: &Config) -> Result<EndpointSetting, EndpointError> {
 }
 
 /// What the responder needs to answer at all of them.
-pub fn reflector(endpoints: &[Configured]) -> ReflectConfig {
+pub fn reflector(endpoints: &[Configured], answer_unauthenticated: bool) -> ReflectConfig {
     let at = |(_, setting): &Configured| SocketAddr::new(setting.address, setting.udp_port);
     ReflectConfig {
         transport: Transport::Udp,
@@ -78,6 +78,7 @@ pub fn reflector(endpoints: &[Configured]) -> ReflectConfig {
         cpu: None,
         max_rate: Some(DEFAULT_MAX_RATE),
         keys: Vec::new(),
+        plain: if answer_unauthenticated { PlainRequests::Always } else { PlainRequests::Never },
     }
 }
 

@@ -103,7 +103,7 @@ impl Orders {
         if self.running.len() >= MOST_ORDERS {
             return refuse(format!("{MOST_ORDERS} measurements are under way here already"));
         }
-        let load = Load::of(config.interval, config.size);
+        let load = Load::of(config.interval, config.key.is_some(), config.size);
         let others = self.running.values().map(|other| other.load).fold(room.plan, Load::plus);
         if others.plus(load).share_of(&room.budget) > 1.0 + 1e-6 {
             return refuse(format!(
@@ -164,7 +164,7 @@ fn empty_result(order: &v1::SweepOrder, error: String) -> v1::SweepResult {
 /// A sentence for the coordinator.
 pub fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingConfig), String> {
     let target = order.target.as_ref().ok_or("the order names no target")?;
-    let Checked { path, peer, local, interval, timeout, size, .. } =
+    let Checked { path, peer, local, interval, timeout, size, key, .. } =
         target::check(target, ours, SHORTEST_INTERVAL)?;
     if order.count == 0 || order.limit_ns == 0 {
         return Err("the order asks for no probes, or gives them no time".to_owned());
@@ -188,7 +188,7 @@ pub fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingCon
         flows: 1,
         ssid: 0,
         format: TimestampFormat::Ntp,
-        key: None,
+        key: key.map(|(_, key)| key),
         keep_outcomes: false,
     };
     Ok((path, config))

@@ -13,12 +13,13 @@ use railgauge_proto::{convert, protocol, v1};
 
 use super::budget::{self, CpuBudget, CpuMeter};
 use super::config::Budget;
+use super::keys::ReflectorKeys;
 use super::news::{Said, printable};
 use super::orders::Orders;
 use super::orders::Room;
 use super::recorder::Recorded;
 use super::target::{self, Checked, Endpoints, LARGEST_LANE};
-use crate::mesh::{self, LaneSetup, Mesh};
+use crate::mesh::{self, LaneKey, LaneSetup, Mesh, PlannedLane};
 
 /// Without a coordinator the last plan goes on at this part of its rate (design D7).
 const WITHOUT_LEASE: u32 = 10;
@@ -52,6 +53,8 @@ pub struct Identity {
     pub inventory_json: Vec<u8>,
     /// The coordinator's URL.
     pub coordinator: String,
+    /// Probes without authentication get no answer here.
+    pub refuses_unauthenticated: bool,
 }
 
 /// The node as the coordinator has made it.
@@ -61,10 +64,16 @@ pub struct NodeState {
     budget: Budget,
     mesh: Arc<Mesh>,
     orders: Orders,
+    keys: ReflectorKeys,
     epoch: u64,
     lanes: Vec<LaneSetup>,
     lease: Duration,
     lease_until: Option<Monotonic>,
+    /// How long the keys of the plan are good without a renewal, and until when that is. Zero: without end.
+    keys_valid: Duration,
+    keys_until: Option<Monotonic>,
+    /// No probe leaves any more.
+    has_ended: bool,
     factor: u32,
     cpu: CpuMeter,
     cpu_budget: CpuBudget,
@@ -82,6 +91,7 @@ impl NodeState {
         budget: Budget,
         mesh: Arc<Mesh>,
         orders: Orders,
+        keys: ReflectorKeys,
     ) -> Self {
         Self {
             identity,
@@ -89,10 +99,14 @@ impl NodeState {
             budget,
             mesh,
             orders,
+            keys,
             epoch: 0,
             lanes: Vec::new(),
             lease: Duration::ZERO,
             lease_until: None,
+            keys_valid: Duration::ZERO,
+            keys_until: None,
+            has_ended: false,
             factor: 1,
             cpu: CpuMeter::begin(clock::monotonic()),
             cpu_budget: CpuBudget::default(),
@@ -126,6 +140,7 @@ impl NodeState {
             labels: self.labels.clone().into_iter().collect(),
             inventory_json: self.identity.inventory_json.clone(),
             sent_at_unix_ns: clock::wall().as_unix_nanos(),
+            refuses_unauthenticated: self.identity.refuses_unauthenticated,
         }
     }
 
@@ -134,6 +149,7 @@ impl NodeState {
         tracing::info!("connected to the coordinator, {}", printable(&welcome.software_version));
         self.connected = true;
         self.epoch = 0;
+        self.keys.connected();
         if welcome.window_ns > 0 {
             let window = Duration::from_nanos(welcome.window_ns);
             self.mesh.set_window(window.clamp(SHORTEST_WINDOW, LONGEST_WINDOW));
@@ -154,6 +170,7 @@ impl NodeState {
         }
         self.epoch = plan.epoch;
         self.lease = Duration::from_nanos(plan.lease_ns);
+        self.keys_valid = Duration::from_nanos(plan.probe_keys_valid_ns);
         let (lanes, left_out) = lanes(&plan.targets, &self.identity.endpoints);
         if let Some((first, count)) = left_out {
             if self.said.is_news(&first) {
@@ -162,17 +179,36 @@ impl NodeState {
         } else {
             self.said.forget();
         }
-        self.lanes = lanes;
-        self.mesh.plan(self.epoch, self.lanes.clone());
+        self.lanes = lanes.iter().map(|lane| lane.setup.clone()).collect();
         self.renew(plan.epoch);
+        self.mesh.plan(self.epoch, lanes);
+    }
+
+    /// Takes the keys that our reflector is to answer.
+    pub fn take_keys(&mut self, keys: &v1::ProbeKeys) {
+        self.keys.take(keys);
+    }
+
+    /// Waits for something that the coordinator should hear of at once: keys are kept, or a plan has come into force.
+    pub async fn news(&mut self) {
+        tokio::select! {
+            () = self.mesh.counters().plan_applied.notified() => {}
+            () = self.keys.kept() => {}
+        }
     }
 
     /// The plan of this epoch is valid for another lease.
     pub fn renew(&mut self, epoch: u64) {
         if epoch == self.epoch {
-            self.lease_until = Some(clock::monotonic().saturating_add(self.lease));
+            let now = clock::monotonic();
+            self.lease_until = Some(now.saturating_add(self.lease));
+            let end = Some(self.keys_valid).filter(|valid| !valid.is_zero());
+            self.keys_until = end.map(|valid| now.saturating_add(valid));
+            self.mesh.keys_until(self.keys_until.unwrap_or(Monotonic::from_nanos(u64::MAX)));
             self.tick();
         }
+        // Whatever the epoch: the coordinator that gave them lives.
+        self.keys.renew();
     }
 
     /// Adapts the rate to lease and budgets; to be called about twice a second.
@@ -182,6 +218,8 @@ impl NodeState {
             if self.lease_until.is_some_and(|until| now >= until) { WITHOUT_LEASE } else { 1 };
         let rate = budget::factor(&self.lanes, &self.budget);
         self.orders.tick(now);
+        self.keys.tick();
+        self.say_when_keys_are_over(now);
         if let Some(permille) = self.cpu.sample(now) {
             self.cpu_budget.judge(permille, self.budget.cpu_percent);
         }
@@ -195,15 +233,33 @@ impl NodeState {
         }
     }
 
+    fn say_when_keys_are_over(&mut self, now: Monotonic) {
+        let without = self.without_keys(now);
+        if without > 0 && self.said.is_news("keys") {
+            tracing::error!(
+                "{without} paths are probed no more: no coordinator has renewed their keys for {:?}",
+                self.keys_valid
+            );
+        }
+    }
+
+    /// Paths whose keys are good no more.
+    fn without_keys(&self, now: Monotonic) -> usize {
+        let over = self.keys_until.is_some_and(|until| now >= until);
+        let lanes = self.lanes.iter().filter(|lane| over && lane.authenticated);
+        lanes.count()
+    }
+
     /// Begins a measurement of a sweep.
     pub fn order(&mut self, order: &v1::SweepOrder) {
         let room = Room { budget: self.budget, plan: budget::load(&self.lanes).over(self.factor) };
         self.orders.begin(order, &self.identity.endpoints, room);
     }
 
-    /// Ends all of them: nobody waits for them any more.
-    pub fn cancel_orders(&mut self) {
+    /// The mesh has ended, and orders do: nobody waits for them any more.
+    pub fn end(&mut self) {
         self.orders.cancel_all();
+        self.has_ended = true;
     }
 
     /// Ends it.
@@ -235,12 +291,16 @@ impl NodeState {
         }
         let unrecorded = recorded.windows_unrecorded.load(Ordering::Relaxed)
             + self.mesh.counters().windows_unrecorded.load(Ordering::Relaxed);
+        // Received is not yet in force.
+        let in_force = self.mesh.counters().plan_epoch.load(Ordering::Acquire);
         v1::Heartbeat {
             sent_at_unix_ns: clock::wall().as_unix_nanos(),
-            plan_epoch: self.epoch,
+            plan_epoch: if in_force == self.epoch { self.epoch } else { 0 },
             spool: Some(v1::SpoolState { windows_unrecorded: unrecorded, ..self.spool }),
             cpu_permille: self.cpu.permille(),
             probes_over_budget: self.over_budget.probes(),
+            probe_key_epoch: self.keys.confirmed(),
+            probing_ended: self.has_ended,
         }
     }
 
@@ -254,7 +314,11 @@ impl NodeState {
             if self.factor > 1 { format!(" at 1/{} rate", self.factor) } else { String::new() };
         let failed =
             if failed > 0 { format!(", {failed} without a socket") } else { String::new() };
-        format!("{link}; {paths} paths{rate}{failed}; {} windows in the spool", self.spool.windows)
+        let without = self.without_keys(clock::monotonic());
+        let without =
+            if without > 0 { format!(", {without} without a valid key") } else { String::new() };
+        let windows = self.spool.windows;
+        format!("{link}; {paths} paths{rate}{failed}{without}; {windows} windows in the spool")
     }
 }
 
@@ -262,7 +326,7 @@ impl NodeState {
 pub fn lanes(
     targets: &[v1::Target],
     ours: &Endpoints,
-) -> (Vec<LaneSetup>, Option<(String, usize)>) {
+) -> (Vec<PlannedLane>, Option<(String, usize)>) {
     let (mut lanes, mut left_out, mut known) = (Vec::new(), None, HashSet::new());
     let mut memory = MOST_MEMORY;
     for target in targets {
@@ -270,13 +334,14 @@ pub fn lanes(
             if lanes.len() >= MOST_PATHS {
                 return Err(format!("a plan has at most {MOST_PATHS} paths"));
             }
-            let needed = mesh::memory_of(&lane);
+            let needed = mesh::memory_of(&lane.setup);
             let rest = memory.checked_sub(needed);
             let rest = rest.ok_or_else(|| {
-                format!("{}: with it the plan needs more than {} MiB", lane.path, MOST_MEMORY >> 20)
+                let path = &lane.setup.path;
+                format!("{path}: with it the plan needs more than {} MiB", MOST_MEMORY >> 20)
             })?;
-            if !known.insert(Arc::clone(&lane.path)) {
-                return Err(format!("{} is in the plan twice", lane.path));
+            if !known.insert(Arc::clone(&lane.setup.path)) {
+                return Err(format!("{} is in the plan twice", lane.setup.path));
             }
             memory = rest;
             Ok(lane)
@@ -289,11 +354,13 @@ pub fn lanes(
     (lanes, left_out)
 }
 
-fn lane(target: &v1::Target, ours: &Endpoints) -> Result<LaneSetup, String> {
-    let Checked { path, peer, local, interval, phase, timeout, size } =
+fn lane(target: &v1::Target, ours: &Endpoints) -> Result<PlannedLane, String> {
+    let Checked { path, peer, local, interval, phase, timeout, size, key } =
         target::check(target, ours, SHORTEST_INTERVAL)?;
     if size > LARGEST_LANE {
         return Err(format!("{path}: {size} octets are more than {LARGEST_LANE}"));
     }
-    Ok(LaneSetup { path: Arc::new(path), peer, local, interval, phase, timeout, size })
+    let (path, authenticated) = (Arc::new(path), key.is_some());
+    let setup = LaneSetup { path, peer, local, interval, phase, timeout, size, authenticated };
+    Ok(PlannedLane { setup, key: key.map(|(epoch, key)| LaneKey { epoch, key }) })
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use railgauge_core::path::{Endpoint, Path};
+use railgauge_core::stamp::Key;
 use railgauge_proto::{convert, v1};
 
 /// The longest time-out: histograms end there (design D4).
@@ -28,6 +29,8 @@ pub struct Checked {
     pub phase: Duration,
     pub timeout: Duration,
     pub size: usize,
+    /// Which of its keys the responder there is to be asked with, and the key.
+    pub key: Option<(u64, Key)>,
 }
 
 /// Checks `target`, with intervals of at least `shortest`.
@@ -48,7 +51,12 @@ pub fn check(target: &v1::Target, ours: &Endpoints, shortest: Duration) -> Resul
     }
     let size = usize::try_from(target.size_bytes).unwrap_or(usize::MAX);
     let phase = Duration::from_nanos(target.phase_ns);
-    Ok(Checked { path, peer, local: *local, interval, phase, timeout, size })
+    let key = match target.probe_key.as_ref().map(v1::ProbeKey::read) {
+        None => None,
+        Some(Some((epoch, secret))) => Some((epoch, secret.key())),
+        Some(None) => return wrong("its key is none"),
+    };
+    Ok(Checked { path, peer, local: *local, interval, phase, timeout, size, key })
 }
 
 /// One address of one other machine.
@@ -103,6 +111,7 @@ mod tests {
             phase_ns: 0,
             timeout_ns: 1_000_000_000,
             size_bytes: 44,
+            probe_key: None,
         };
         change(&mut target);
         target
@@ -133,6 +142,7 @@ mod tests {
             (|t| t.interval_ns = u64::MAX, "an interval of"),
             (|t| t.timeout_ns = 0, "a time-out of 0ns"),
             (|t| t.timeout_ns = u64::MAX, "a time-out of"),
+            (|t| t.probe_key = Some(v1::ProbeKey { epoch: 3, octets: vec![1; 31] }), "key is none"),
         ];
         for (change, said) in refused {
             let why = checked(*change).unwrap_err();

@@ -271,7 +271,8 @@ impl Uplink {
             if last_words.is_none() && *self.phase.borrow_and_update() == Phase::Flush {
                 last_words = Some(Instant::now() + LAST_WORDS);
                 flight.is_dry = false;
-                self.node.cancel_orders();
+                self.node.end();
+                send(&out, ToCoordinator::Heartbeat(self.node.heartbeat(&self.recorded)))?;
             }
             if job.is_none() {
                 job = self.next_job(&flight, &mut answers);
@@ -294,6 +295,9 @@ impl Uplink {
                     Ok(None) => return Err(Ended::Stream("it was closed".to_owned())),
                     Err(status) => return Err(refusal(&status)),
                 },
+                () = self.node.news() => {
+                    send(&out, ToCoordinator::Heartbeat(self.node.heartbeat(&self.recorded)))?;
+                }
                 _ = beat.tick() => send(&out, ToCoordinator::Heartbeat(self.node.heartbeat(&self.recorded)))?,
                 _ = tick.tick() => {
                     self.tick();
@@ -328,6 +332,7 @@ impl Uplink {
             Some(FromCoordinator::LeaseRenewal(renewal)) => self.node.renew(renewal.epoch),
             Some(FromCoordinator::SweepOrder(order)) => self.node.order(&order),
             Some(FromCoordinator::SweepCancel(cancel)) => self.node.cancel(&cancel),
+            Some(FromCoordinator::ProbeKeys(keys)) => self.node.take_keys(&keys),
             Some(FromCoordinator::Acknowledgement(ack)) => acknowledged(ack, flight, answers),
             // A newer coordinator says what we do not know yet, and must not need us to.
             Some(FromCoordinator::Welcome(_)) | None => {}

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use railgauge_core::session::{ConfigError, Outcome, Probe, ProbeSession, SessionConfig, Wake};
 use railgauge_core::stamp::{
-    ErrorEstimate, RequestTemplate, SenderConfig, SizeError, TimestampFormat,
+    ErrorEstimate, RequestTemplate, SenderConfig, SizeError, TimestampFormat, request_len,
 };
 use railgauge_core::time::Monotonic;
 use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::clock;
 use railgauge_fabric::socket::{BURST, ErrorQueue, Readiness, ReceiveBatch, UdpOptions};
 
-use super::LaneSetup;
 use super::windows::{LaneWindows, RawWindow};
+use super::{LaneKey, LaneSetup, PlannedLane};
 use crate::probe_thread::flow::{Flow, FlowEvent};
 use crate::probe_thread::watch::ThreadWatch;
 use crate::probe_thread::{
@@ -27,6 +27,9 @@ const LATE: Duration = Duration::from_millis(1);
 
 /// Enough to fill neighbour tables and caches: a plan that changes must not cost a flood.
 const WARMUP: u64 = 3;
+
+/// Why slots are skipped when the coordinator has been away for too long, as it is counted.
+const KEY_EXPIRED: &str = "probe_key_expired";
 
 /// Probes sent in a row before others have their turn.
 const MOST_SENT: usize = 16;
@@ -60,6 +63,14 @@ pub struct Lane {
     pub is_done: bool,
     session: ProbeSession,
     template: RequestTemplate,
+    /// Epoch of the key that probes are signed with; 0 without one.
+    key_epoch: u64,
+    /// It is good until then.
+    key_until: Monotonic,
+    /// Until then replies signed with the key before it may come.
+    former_until: Option<Monotonic>,
+    /// Slots skipped without a good key, since they were asked for.
+    skipped_without_key: u64,
     flow: Flow,
     windows: LaneWindows,
     /// The last wait that found something at the socket.
@@ -68,17 +79,19 @@ pub struct Lane {
 
 impl Lane {
     pub fn open(
-        setup: LaneSetup,
+        planned: PlannedLane,
         token: u64,
         epoch: u64,
         window: Duration,
         wall_offset: i64,
     ) -> Result<Self, LaneError> {
+        let PlannedLane { setup, key } = planned;
+        let key_epoch = key.as_ref().map_or(0, |key| key.epoch);
         let template = RequestTemplate::new(SenderConfig {
             format: TimestampFormat::Ntp,
             ssid: 0,
             error_estimate: ErrorEstimate::UNSYNCHRONIZED,
-            key: None,
+            key: key.map(|key| key.key),
             telemetry: true,
             min_size: setup.size,
         })?;
@@ -114,10 +127,52 @@ impl Lane {
             is_done: false,
             session,
             template,
+            key_epoch,
+            key_until: Monotonic::from_nanos(u64::MAX),
+            former_until: None,
+            skipped_without_key: 0,
             flow,
             windows,
             found_by: 0,
         })
+    }
+
+    pub fn with_key_until(mut self, until: Monotonic) -> Self {
+        self.key_until(until);
+        self
+    }
+
+    /// Its key is good until then.
+    pub fn key_until(&mut self, until: Monotonic) {
+        self.key_until = until;
+        // What was withheld may leave again.
+        self.wake = Monotonic::default();
+    }
+
+    /// Signs with this key from now on. Nothing else changes: no probe is lost, and no window ends.
+    pub fn set_key(&mut self, key: Option<LaneKey>) {
+        let Some(LaneKey { epoch, key }) = key.filter(|key| key.epoch != self.key_epoch) else {
+            return;
+        };
+        self.key_epoch = epoch;
+        self.template.replace_key(key);
+        // Probes that have left are answered with the key they came with, or are lost.
+        let longest = self.setup.timeout.saturating_mul(2);
+        self.former_until = Some(clock::monotonic().saturating_add(longest));
+    }
+
+    /// Slots skipped without a good key, since the last call.
+    pub fn take_skipped_without_key(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped_without_key)
+    }
+
+    fn mind_the_key(&mut self, now: Monotonic) {
+        let is_good = !self.setup.authenticated || now < self.key_until;
+        self.session.withhold((!is_good).then_some(KEY_EXPIRED));
+        if self.former_until.is_some_and(|until| now >= until) {
+            self.former_until = None;
+            self.template.forget_former_key();
+        }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -137,7 +192,12 @@ impl Lane {
         if let Some(at) = waited_at.filter(|_| self.found_by != wait) {
             self.session.read_dry(at);
         }
+        self.mind_the_key(now);
+        let skipped_before = self.session.account().skipped;
         self.wake = self.send_due(now, watch, errors, wall_offset);
+        if self.setup.authenticated && now >= self.key_until {
+            self.skipped_without_key += self.session.account().skipped - skipped_before;
+        }
         let Self { session, windows, .. } = self;
         let mut settle = |outcome: Outcome| windows.outcome(outcome, wall_offset);
         while session.settle(now, &mut settle) {}
@@ -276,7 +336,8 @@ pub fn memory_of(setup: &LaneSetup) -> usize {
     const FIXED: usize = 24 << 10;
     let probes = 4 * setup.timeout.as_nanos() / setup.interval.as_nanos().max(1) + 64;
     let probes = usize::try_from(probes.saturating_mul(PROBE)).unwrap_or(usize::MAX);
-    probes.saturating_add(BURST * setup.size).saturating_add(FIXED)
+    let size = request_len(setup.authenticated, setup.size);
+    probes.saturating_add(BURST * size).saturating_add(FIXED)
 }
 
 /// The next multiple of the interval plus phase, by the wall clock.

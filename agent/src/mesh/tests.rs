@@ -3,11 +3,12 @@ use std::sync::mpsc::sync_channel;
 
 use railgauge_core::path::{Endpoint, Memory, NodeName, PortName, Transport};
 use railgauge_core::session::Outcome;
+use railgauge_core::stamp::Key;
 
 use super::windows::LaneWindows;
 use super::*;
 use crate::WaitMode;
-use crate::reflect::{ReflectConfig, Responder};
+use crate::reflect::{PlainRequests, ReflectConfig, Responder};
 
 fn path(dst: &str) -> Arc<Path> {
     let at = |node: &str| Endpoint {
@@ -34,17 +35,23 @@ fn setup(dst: &str, peer: SocketAddr, interval_ms: u64) -> LaneSetup {
         phase: Duration::ZERO,
         timeout: Duration::from_millis(100),
         size: 44,
+        authenticated: false,
     }
 }
 
 fn responder() -> Responder {
+    responder_with(Vec::new())
+}
+
+fn responder_with(keys: Vec<Key>) -> Responder {
     Responder::open(ReflectConfig {
         transport: crate::ping::Transport::Udp,
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         mode: WaitMode::Sleep,
         cpu: None,
         max_rate: None,
-        keys: Vec::new(),
+        keys,
+        plain: PlainRequests::default(),
     })
     .unwrap()
 }
@@ -154,6 +161,90 @@ fn every_slot_is_in_one_window_over_changes_of_plan() {
     let before = numbers.len();
     numbers.dedup();
     assert_eq!(before, numbers.len(), "a window was handed over twice");
+}
+
+/// The key of an epoch.
+fn key(epoch: u8) -> Key {
+    Key::from_octets(&[epoch; 32]).unwrap()
+}
+
+fn keyed(peer: SocketAddr, epoch: u8) -> Vec<PlannedLane> {
+    // Long enough for a machine that has other things to do.
+    let timeout = Duration::from_secs(2);
+    let setup = LaneSetup { authenticated: true, timeout, ..setup("b", peer, 2) };
+    vec![PlannedLane { setup, key: Some(LaneKey { epoch: epoch.into(), key: key(epoch) }) }]
+}
+
+/// Keys change under a lane, with replies under way: none is lost, no slot is missing, and no window ends for it.
+#[test]
+fn another_key_is_no_other_lane() {
+    let stop = AtomicBool::new(false);
+    let responder = responder_with(vec![key(1)]);
+    let (peer, ring) = (responder.listening()[0].local, responder.key_ring());
+    let (windows, received) = sync_channel(1024);
+    let all: Vec<RawWindow> = thread::scope(|scope| {
+        let responding = scope.spawn(|| responder.run(&stop));
+        let mesh = Mesh::start(None, Duration::from_millis(50), windows).unwrap();
+        let mut all: Vec<RawWindow> = Vec::new();
+        for epoch in 1..=10 {
+            ring.set(vec![key(epoch), key(epoch - 1)]);
+            mesh.plan(epoch.into(), keyed(peer, epoch));
+            all.push(received.recv_timeout(Duration::from_secs(20)).unwrap());
+        }
+        mesh.drain();
+        assert_eq!(mesh.counters().plan_epoch.load(Ordering::Relaxed), 10);
+        all.extend(received.try_iter());
+        stop.store(true, Ordering::Relaxed);
+        responding.join().unwrap().unwrap();
+        all
+    });
+    let sum = |of: fn(&WindowAccount) -> u64| all.iter().map(|w| of(&w.account)).sum::<u64>();
+    assert_eq!((sum(|a| a.lost), sum(|a| a.sent)), (0, sum(|a| a.received)));
+    assert!(sum(|a| a.received) >= 200);
+    assert!(all.iter().all(|w| w.parameters.size_bytes == 160));
+    // All windows but the first and the last have all their slots, and none is there twice.
+    for pair in all[1..all.len() - 1].windows(2) {
+        assert_eq!(pair[0].account.scheduled, 25);
+        assert_eq!(pair[1].start_unix_ns - pair[0].start_unix_ns, 50_000_000);
+    }
+}
+
+/// A key that nobody renews: slots are skipped, and nothing is lost; renewed, the lane goes on.
+#[test]
+fn a_key_that_is_over_is_not_used() {
+    let stop = AtomicBool::new(false);
+    let responder = responder_with(vec![key(1)]);
+    let peer = responder.listening()[0].local;
+    let (windows, received) = sync_channel(1024);
+    let all: Vec<RawWindow> = thread::scope(|scope| {
+        let responding = scope.spawn(|| responder.run(&stop));
+        let mesh = Mesh::start(None, Duration::from_millis(50), windows).unwrap();
+        let mut all: Vec<RawWindow> = Vec::new();
+        let mut until = |what: fn(&WindowAccount) -> bool| {
+            loop {
+                let window = received.recv_timeout(Duration::from_secs(20)).unwrap();
+                let found = what(&window.account);
+                all.push(window);
+                if found {
+                    break;
+                }
+            }
+        };
+        mesh.plan(1, keyed(peer, 1));
+        until(|a| a.received > 0);
+        mesh.keys_until(clock::monotonic());
+        until(|a| a.skipped == 25 && a.sent == 0);
+        mesh.keys_until(Monotonic::from_nanos(u64::MAX));
+        until(|a| a.received == 25);
+        mesh.drain();
+        let withheld = mesh.counters().probes_without_key.load(Ordering::Relaxed);
+        all.extend(received.try_iter());
+        assert_eq!(withheld, all.iter().map(|w| w.account.skipped).sum::<u64>());
+        stop.store(true, Ordering::Relaxed);
+        responding.join().unwrap().unwrap();
+        all
+    });
+    assert_eq!(all.iter().map(|w| w.account.lost).sum::<u64>(), 0);
 }
 
 use railgauge_core::path_window::WindowAccount;

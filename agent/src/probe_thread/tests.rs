@@ -8,7 +8,7 @@ use railgauge_fabric::socket::UdpOptions;
 
 use super::*;
 use crate::ping::Transport;
-use crate::reflect::{ReflectConfig, Responder};
+use crate::reflect::{PlainRequests, ReflectConfig, Responder};
 
 fn run(flow: FlowOptions, count: u64, mode: WaitMode) -> ProbeRun {
     let template = RequestTemplate::new(SenderConfig {
@@ -114,6 +114,7 @@ fn measure_without_departure_stamps(warmup: u64, count: u64, mode: WaitMode) -> 
         cpu: None,
         max_rate: None,
         keys: Vec::new(),
+        plain: PlainRequests::default(),
     });
     let responder = responder.unwrap();
     let peer = responder.listening()[0].local;

@@ -15,7 +15,7 @@ use railgauge_fabric::socket::{
 };
 use railgauge_fabric::{clock, thread};
 
-use super::{LONGEST_SLEEP, Listening, ReflectConfig, ReflectError, ReflectReport};
+use super::{KeyRing, LONGEST_SLEEP, Listening, ReflectConfig, ReflectError, ReflectReport};
 use crate::WaitMode;
 use crate::departures::DepartureStamps;
 
@@ -76,6 +76,8 @@ pub struct Responding {
     waiter: Waiter,
     mode: WaitMode,
     reflector: Reflector,
+    keys: KeyRing,
+    keys_seen: u64,
     receive: ReceiveBatch,
     errors: ErrorQueue,
     reply: Box<[u8]>,
@@ -90,11 +92,18 @@ impl Responding {
             waiter,
             mode,
             reflector,
+            keys: KeyRing::default(),
+            keys_seen: 0,
             receive: ReceiveBatch::new(mode.batch(BATCH), MAX_UDP_PAYLOAD),
             errors: ErrorQueue::default(),
             reply: vec![0; MAX_UDP_PAYLOAD].into(),
             trouble: BTreeMap::new(),
         }
+    }
+
+    /// With these keys.
+    pub fn with(self, keys: KeyRing) -> Self {
+        Self { keys, ..self }
     }
 
     pub fn run(mut self, stop: &AtomicBool) -> Result<ReflectReport, ReflectError> {
@@ -116,12 +125,14 @@ impl Responding {
     }
 
     fn answer_all(&mut self, index: usize) {
-        let Self { sockets, reflector, receive, errors, reply, trouble, .. } = self;
+        let Self { sockets, reflector, keys, keys_seen, receive, errors, reply, trouble, .. } =
+            self;
         let answering = &mut sockets[index];
         if answering.socket.receive(receive).is_err() {
             // An ICMP error for an earlier reply is pending: the prober is gone. Reading the queue clears it.
             return answering.take_departures(errors, reflector, trouble);
         }
+        keys.refresh(reflector, keys_seen);
         for datagram in receive.iter() {
             answering.answer(&datagram, reflector, errors, reply, trouble);
         }

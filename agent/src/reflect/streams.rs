@@ -17,7 +17,7 @@ use railgauge_fabric::socket::tcp::{PacketStream, StreamError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{LONGEST_SLEEP, Listening, ReflectConfig, ReflectError, ReflectReport};
+use super::{KeyRing, LONGEST_SLEEP, Listening, ReflectConfig, ReflectError, ReflectReport};
 
 /// Connections answered at once; each costs a thread and 64 KiB. Further ones are closed and counted.
 const MOST_CONNECTIONS: usize = 64;
@@ -53,7 +53,9 @@ pub fn listening(listener: &TcpListener) -> Option<Listening> {
 
 /// What all connections share.
 struct Shared<'a> {
-    reflector: Mutex<Reflector>,
+    /// With the version of the keys that it has.
+    reflector: Mutex<(Reflector, u64)>,
+    keys: KeyRing,
     trouble: Mutex<BTreeMap<&'static str, u64>>,
     connections: AtomicUsize,
     stop: &'a AtomicBool,
@@ -73,10 +75,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn run(
     listeners: Vec<TcpListener>,
     reflector: Reflector,
+    keys: KeyRing,
     stop: &AtomicBool,
 ) -> Result<ReflectReport, ReflectError> {
     let shared = Shared {
-        reflector: Mutex::new(reflector),
+        reflector: Mutex::new((reflector, 0)),
+        keys,
         trouble: Mutex::new(BTreeMap::new()),
         connections: AtomicUsize::new(0),
         stop,
@@ -92,7 +96,7 @@ pub fn run(
         Ok::<_, ReflectError>(())
     })?;
     let trouble = std::mem::take(&mut *lock(&shared.trouble));
-    let report = ReflectReport::new(lock(&shared.reflector).counters(), trouble);
+    let report = ReflectReport::new(lock(&shared.reflector).0.counters(), trouble);
     Ok(report)
 }
 
@@ -133,7 +137,11 @@ fn serve(stream: TcpStream, from: SocketAddr, shared: &Shared<'_>) -> Result<(),
             let rx =
                 Received { t2: clock::wall(), t2_source: source, t3_source: source, ttl: None };
             let now = clock::monotonic();
-            let prepared = lock(&shared.reflector).receive(now, from, request, rx, &mut out);
+            let mut held = lock(&shared.reflector);
+            let (reflector, seen) = &mut *held;
+            shared.keys.refresh(reflector, seen);
+            let prepared = reflector.receive(now, from, request, rx, &mut out);
+            drop(held);
             if let Ok(prepared) = prepared {
                 replies.push(prepared.finish(clock::wall(), &mut out).to_vec());
             }

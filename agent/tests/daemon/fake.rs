@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use railgauge_agent::reflect::{ReflectConfig, Responder};
+use railgauge_agent::reflect::{PlainRequests, ReflectConfig, Responder};
 use railgauge_agent::{WaitMode, ping};
+use railgauge_core::stamp::Key;
 use railgauge_proto::convert::{self, Batch};
 use railgauge_proto::v1::agent_message::Message as FromAgent;
 use railgauge_proto::v1::agents_server::{Agents, AgentsServer};
@@ -112,7 +113,7 @@ impl Session {
 
     pub fn plan(&self, epoch: u64, lease: Duration, targets: Vec<v1::Target>) {
         let lease_ns = u64::try_from(lease.as_nanos()).unwrap();
-        self.say(ToAgent::Plan(v1::Plan { epoch, lease_ns, targets }));
+        self.say(ToAgent::Plan(v1::Plan { epoch, lease_ns, targets, probe_keys_valid_ns: 0 }));
     }
 
     /// The next message that `choose` takes.
@@ -181,6 +182,7 @@ pub fn target(dst: &str, peer: SocketAddr, interval: Duration, of_timeout: Durat
         phase_ns: 0,
         timeout_ns: nanos(of_timeout),
         size_bytes: 44,
+        probe_key: None,
     }
 }
 
@@ -192,13 +194,19 @@ pub struct Answering {
 
 impl Answering {
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Those who come with one of these keys; without any, everybody.
+    pub fn with(keys: &[Key]) -> Self {
         let config = ReflectConfig {
             transport: ping::Transport::Udp,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             mode: WaitMode::Sleep,
             cpu: None,
             max_rate: None,
-            keys: Vec::new(),
+            keys: keys.to_vec(),
+            plain: PlainRequests::default(),
         };
         let responder = Responder::open(config).unwrap();
         let (at, stop) = (responder.listening()[0].local, Arc::new(AtomicBool::new(false)));

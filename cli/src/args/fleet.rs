@@ -178,6 +178,37 @@ pub struct CancelArgs {
     pub ask: AskArgs,
 }
 
+/// `railgauge keys`
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What to do with the keys of the fleet's probes.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Give all nodes new keys now, without a lost probe
+    Rotate(RotateArgs),
+}
+
+/// `railgauge keys rotate`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all nodes have new keys, and the old ones are answered no more; 1 somebody keeps the old ones in use, or \
+has none; 2 usage; 3 no coordinator answers, or it refuses."
+)]
+pub struct RotateArgs {
+    /// Withdraw the old keys at the end, whoever may still use them: for a key that has leaked; the probes of nodes out of reach are
+    /// lost until they are back
+    #[arg(long)]
+    pub withdraw: bool,
+    /// Whom to ask
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
 /// `railgauge report`
 #[derive(Debug, Args)]
 pub struct ReportArgs {

@@ -159,6 +159,19 @@ impl Operator for Fake {
             if id.is_empty() { vec!["s-1".to_owned(), "s-2".to_owned()] } else { vec![id] };
         Ok(Response::new(v1::CancelSweepResponse { cancelled }))
     }
+
+    async fn rotate_probe_keys(
+        &self,
+        request: Request<v1::RotateProbeKeysRequest>,
+    ) -> Answer<v1::RotateProbeKeysResponse> {
+        Ok(Response::new(v1::RotateProbeKeysResponse {
+            epoch: 1_763_884_980,
+            nodes_confirmed: 3,
+            nodes_without_keys: Vec::new(),
+            old_keys_withdrawn: request.into_inner().withdraw,
+            waits_for: vec!["n4 has not confirmed its new key, and is out of reach".to_owned()],
+        }))
+    }
 }
 
 fn announced(script: &Script) -> Event {

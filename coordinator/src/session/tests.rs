@@ -63,14 +63,19 @@ pub(crate) struct Coordinator {
     pub(crate) dir: tempfile::TempDir,
 }
 
-async fn coordinator_with(limits: Limits) -> Coordinator {
-    let dir = tempfile::tempdir().unwrap();
+/// With these lines more.
+pub(crate) fn config(dir: &std::path::Path, more: &str) -> Config {
     let text = format!(
-        "insecure = true\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nlease = \"3s\"\nstate_dir = {:?}\n",
-        dir.path().display().to_string()
+        "insecure = true\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nstate_dir = {:?}\n{more}",
+        dir.display().to_string()
     );
     let layer: Layer = read("test", &text).unwrap();
-    let config = Config::of(&layer, &Layer::default());
+    Config::of(&layer, &Layer::default())
+}
+
+async fn coordinator_with(limits: Limits) -> Coordinator {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), "lease = \"3s\"\n");
     Coordinator { running: server::start(config, limits).await.unwrap(), dir }
 }
 
@@ -89,6 +94,8 @@ pub(crate) async fn channel(address: SocketAddr) -> Channel {
 pub(crate) struct Agent {
     pub(crate) to: Option<mpsc::Sender<v1::AgentMessage>>,
     from: Streaming<v1::CoordinatorMessage>,
+    /// The newest epoch of its keys, and that of its plan.
+    held: (u64, u64),
 }
 
 impl Agent {
@@ -96,7 +103,7 @@ impl Agent {
         let mut client = AgentsClient::new(channel(address).await);
         let (to, messages) = mpsc::channel(64);
         let answer = client.session(ReceiverStream::new(messages)).await.unwrap();
-        Self { to: Some(to), from: answer.into_inner() }
+        Self { to: Some(to), from: answer.into_inner(), held: (0, 0) }
     }
 
     pub(crate) async fn hello(address: SocketAddr, hello: v1::Hello) -> Self {
@@ -121,9 +128,34 @@ impl Agent {
         self.from.next().await
     }
 
+    /// The next message; keys are confirmed, and a plan is in force as soon as it is here.
     pub(crate) async fn next(&mut self) -> Result<To, Status> {
         match within(self.from.next()).await {
-            Some(Ok(message)) => Ok(message.message.expect("a message of this version")),
+            Some(Ok(message)) => {
+                let message = message.message.expect("a message of this version");
+                match &message {
+                    To::ProbeKeys(told) => {
+                        let epochs = told.keys.iter().filter_map(|given| given.key.as_ref());
+                        self.held.0 = epochs.map(|key| key.epoch).max().unwrap_or(0);
+                    }
+                    To::Plan(plan) => self.held.1 = plan.epoch,
+                    _ => return Ok(message),
+                }
+                if let Some(to) = &self.to {
+                    let (probe_key_epoch, plan_epoch) = self.held;
+                    let sent_at_unix_ns = crate::clock::now().wall.as_unix_nanos();
+                    let beat = v1::Heartbeat {
+                        sent_at_unix_ns,
+                        probe_key_epoch,
+                        plan_epoch,
+                        ..Default::default()
+                    };
+                    let message = v1::AgentMessage { message: Some(From::Heartbeat(beat)) };
+                    // The stream may have ended behind what is read now.
+                    drop(to.send(message).await);
+                }
+                Ok(message)
+            }
             Some(Err(status)) => Err(status),
             None => Err(Status::ok("the end")),
         }
@@ -139,7 +171,7 @@ impl Agent {
         }
     }
 
-    async fn plan(&mut self) -> v1::Plan {
+    pub(crate) async fn plan(&mut self) -> v1::Plan {
         self.until(|m| if let To::Plan(plan) = m { Some(plan) } else { None }).await
     }
 
@@ -157,7 +189,7 @@ impl Agent {
     }
 }
 
-async fn nodes(address: SocketAddr) -> Vec<v1::Node> {
+pub(crate) async fn nodes(address: SocketAddr) -> Vec<v1::Node> {
     let mut client = OperatorClient::new(channel(address).await);
     client.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner().nodes
 }
@@ -176,17 +208,20 @@ async fn two_agents_get_a_plan_of_each_other_and_it_is_renewed() {
     let c = coordinator().await;
     let mut a = Agent::joined(c.running.grpc, "a", 1).await;
     let mut b = Agent::joined(c.running.grpc, "b", 2).await;
-    let plan = loop {
-        let plan = a.plan().await;
-        if !plan.targets.is_empty() {
-            break plan;
+    b.plan().await;
+    // The last of those that come until all have confirmed their keys.
+    let mut plan = v1::Plan::default();
+    let renewed = loop {
+        match a.next().await.unwrap() {
+            To::Plan(next) => plan = next,
+            To::LeaseRenewal(renewal) if !plan.targets.is_empty() => break renewal,
+            _ => {}
         }
     };
+    assert_eq!(renewed.epoch, plan.epoch);
     assert_eq!((plan.targets.len(), plan.lease_ns), (1, 3_000_000_000));
     let target = &plan.targets[0];
     assert_eq!((target.address.as_str(), target.port), ("127.0.0.2", 862));
-    let renewed = a.until(|m| if let To::LeaseRenewal(r) = m { Some(r) } else { None }).await;
-    assert_eq!(renewed.epoch, plan.epoch);
     // Membership changes: another plan, of a later epoch.
     drop(b.to.take());
     assert_eq!(b.end().await.code(), Code::Ok);

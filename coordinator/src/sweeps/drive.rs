@@ -275,6 +275,9 @@ impl<'r> Driver<'r> {
     fn message(&self, order: &Order, address: SocketAddr) -> v1::SweepOrder {
         let settings = &self.settings;
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let ends = (&order.src.node, &order.dst.node);
+        let now = clock::now().monotonic;
+        let probe_key = self.run.fleet.keys.for_order(ends, order.limit, now);
         v1::SweepOrder {
             sweep_id: self.run.id.clone(),
             order: self.order_number(order.number),
@@ -286,6 +289,7 @@ impl<'r> Driver<'r> {
                 phase_ns: 0,
                 timeout_ns: nanos(suite::TIMEOUT),
                 size_bytes: settings.size_bytes,
+                probe_key,
             }),
             count: settings.count,
             warmup: u32::try_from(settings.warmup).unwrap_or(u32::MAX),

@@ -21,7 +21,10 @@ const INTERVAL: Duration = Duration::from_millis(1);
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A STAMP packet with our telemetry.
-pub const SIZE_BYTES: u32 = 72;
+const SIZE_BYTES: u32 = 72;
+
+/// The same, authenticated. Where some nodes cannot be asked so, they are sent as much: paths of one size can be compared.
+pub const AUTHENTICATED_BYTES: u32 = 160;
 
 /// What an agent may take, beside probing, until its result is here: a connection that is slow, a machine that is busy.
 const ANSWER: Duration = Duration::from_secs(3);

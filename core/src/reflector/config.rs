@@ -19,8 +19,10 @@ pub const DEFAULT_MAX_SOURCES: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 /// How a reflector answers.
 #[derive(Clone, Debug)]
 pub struct ReflectorConfig {
-    /// With any key here, only authenticated requests are answered; several while keys rotate.
+    /// Keys of authenticated requests; several while keys rotate.
     pub keys: Vec<Key>,
+    /// Whether requests without authentication are answered.
+    pub plain: PlainRequests,
     /// Strict: only these are answered. `None` answers everybody.
     pub provisioned: Option<Vec<Provisioned>>,
     /// What we say about our clock. The format of our stamps follows each request's Z bit, which RFC
@@ -40,6 +42,7 @@ impl Default for ReflectorConfig {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
+            plain: PlainRequests::WithoutKeys,
             provisioned: None,
             error_estimate: ErrorEstimate::UNSYNCHRONIZED,
             max_rate: Some(DEFAULT_MAX_RATE),
@@ -48,6 +51,18 @@ impl Default for ReflectorConfig {
             max_sources: DEFAULT_MAX_SOURCES,
         }
     }
+}
+
+/// When requests without authentication are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlainRequests {
+    /// While there is no key: with one, whoever has none is nobody's friend.
+    #[default]
+    WithoutKeys,
+    /// Always: the key proves who we are to those who ask for it.
+    Always,
+    /// Never, even before the first key is there.
+    Never,
 }
 
 /// A sender that a strict reflector answers.

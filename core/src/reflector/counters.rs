@@ -12,8 +12,8 @@ pub enum DropReason {
     /// Its source has used up its rate.
     #[error("source over its rate")]
     RateLimited,
-    /// We have keys, and the request is no authenticated one.
-    #[error("not authenticated, and this reflector has a key")]
+    /// The request is no authenticated one, and we answer no other.
+    #[error("not authenticated, and this reflector answers only what is")]
     NotAuthenticated,
     /// The request is an authenticated one, and we have no key to answer it with.
     #[error("authenticated, and this reflector has no key")]

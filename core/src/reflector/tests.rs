@@ -373,6 +373,43 @@ fn a_strict_reflector_answers_whom_it_knows() {
     assert_eq!(ask(&mut reflector, "192.0.2.2:9", 5), Some(DropReason::NotProvisioned));
 }
 
+/// Which requests are answered with keys, without, and when keys come while it runs.
+#[test]
+fn plain_requests_are_answered_as_the_operator_says() {
+    use PlainRequests::{Always, Never, WithoutKeys};
+    let plain = request(&template(SenderConfig::default()), 1);
+    let padded = SenderConfig { min_size: 200, ..SenderConfig::default() };
+    let padded = request(&template(padded), 1);
+    let keyed = |n| {
+        let config = SenderConfig { key: Some(key(n)), ..SenderConfig::default() };
+        request(&template(config), 1)
+    };
+    for (rule, keys, answers_plain) in [
+        (WithoutKeys, vec![], true),
+        (WithoutKeys, vec![1], false),
+        (Always, vec![], true),
+        (Always, vec![1, 2], true),
+        (Never, vec![], false),
+        (Never, vec![1], false),
+    ] {
+        let mut reflector =
+            Reflector::new(ReflectorConfig { plain: rule, ..ReflectorConfig::default() });
+        reflector.set_keys(keys.iter().map(|n| key(*n)).collect());
+        let refused = (!answers_plain).then_some(DropReason::NotAuthenticated);
+        for request in [&plain, &padded] {
+            assert_eq!(drop_reason(&mut reflector, request), refused, "{rule:?} {keys:?}");
+        }
+        for n in 1..=3 {
+            let expected = match keys.contains(&n) {
+                true => None,
+                false if keys.is_empty() => Some(DropReason::NoKey),
+                false => Some(DropReason::BadHmac),
+            };
+            assert_eq!(drop_reason(&mut reflector, &keyed(n)), expected, "{rule:?} {keys:?} {n}");
+        }
+    }
+}
+
 proptest! {
     /// Anything may come: what goes back is as long, begins a reply, and the account adds up.
     #[test]

@@ -6,7 +6,7 @@ use crate::time::Monotonic;
 /// Why a probe did not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsent {
-    /// Its slot was too old when its turn came, or too many were unfinished.
+    /// Its slot was too old when its turn came, too many were unfinished, or none might leave.
     Skipped,
     /// The kernel refused it.
     Refused,

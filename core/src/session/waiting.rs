@@ -46,6 +46,9 @@ impl ProbeSession {
     }
 
     fn poll_carriers(&mut self, now: Monotonic) -> Carrier {
+        if self.withheld.is_some() {
+            return Carrier::NotWanted;
+        }
         let (finished, mut next) = (self.ring.finished(), None);
         let patience = self.config.timeout / CARRIERS_A_TIMEOUT;
         for flow in (0..).take(self.flows.len()).filter(|_| !self.ring.is_full()) {

@@ -77,6 +77,11 @@ impl Key {
         Hmac::new_from_slice(octets).map(Self).map_err(|_| too_short)
     }
 
+    /// From an HMAC that has its key.
+    pub(crate) const fn from_mac(mac: Hmac<Sha256>) -> Self {
+        Self(mac)
+    }
+
     /// The digest over the concatenation of `parts`.
     pub(crate) fn digest(&self, parts: [&[u8]; 2]) -> [u8; DIGEST_LEN] {
         let full = self.over(parts).finalize().into_bytes();

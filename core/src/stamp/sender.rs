@@ -59,8 +59,22 @@ pub struct RequestTemplate {
     format: TimestampFormat,
     ssid: u16,
     key: Option<Key>,
+    /// The key before this one, while replies to what was sent with it may come.
+    former_key: Option<Key>,
     /// Offset of the HMAC TLV's value, when the packet carries one.
     hmac_tlv: Option<usize>,
+}
+
+/// Octets of a request's UDP payload, between our own ends: with their telemetry, and at least `min_size`.
+pub const fn request_len(authenticated: bool, min_size: usize) -> usize {
+    let telemetry = 2 * tlv::HEADER_LEN + tlv::FOLLOW_UP_LEN + tlv::STAMP_SOURCES_LEN;
+    let hmac = if authenticated { tlv::HEADER_LEN + tlv::HMAC_LEN } else { 0 };
+    let least = Layout::of(authenticated).len + telemetry + hmac;
+    match min_size.saturating_sub(least) {
+        0 => least,
+        missing if missing < tlv::HEADER_LEN => least + tlv::HEADER_LEN,
+        _ => min_size,
+    }
 }
 
 impl RequestTemplate {
@@ -101,7 +115,7 @@ impl RequestTemplate {
         if bytes.len() > MAX_UDP_PAYLOAD {
             return Err(too_large);
         }
-        Ok(Self { bytes: bytes.into(), format, ssid, key, hmac_tlv })
+        Ok(Self { bytes: bytes.into(), format, ssid, key, former_key: None, hmac_tlv })
     }
 
     /// Octets of every request's UDP payload.
@@ -137,13 +151,31 @@ impl RequestTemplate {
         }
     }
 
+    /// Signs with `key` from now on; replies signed with the key before it are read until
+    /// [`forget_former_key`](Self::forget_former_key). A template without a key stays without: its packets have another layout.
+    pub fn replace_key(&mut self, key: Key) {
+        if let Some(before) = &mut self.key {
+            self.former_key = Some(std::mem::replace(before, key));
+        }
+    }
+
+    /// No reply signed with the key before this one is read any more.
+    pub fn forget_former_key(&mut self) {
+        self.former_key = None;
+    }
+
     /// Reads a reply to one of our requests.
     ///
     /// # Errors
     /// When the base packet is too short, carries a wrong HMAC, or belongs to another session. TLVs never
     /// make a reply fail.
     pub fn parse_reply(&self, bytes: &[u8]) -> Result<Reply, ReplyError> {
-        Reply::parse(bytes, self.key.as_ref(), self.ssid)
+        match (Reply::parse(bytes, self.key.as_ref(), self.ssid), &self.former_key) {
+            (Err(ReplyError::BadHmac), Some(former)) => {
+                Reply::parse(bytes, Some(former), self.ssid)
+            }
+            (parsed, _) => parsed,
+        }
     }
 }
 

@@ -246,11 +246,40 @@ fn sizes_are_filled_by_extra_padding() {
         assert_eq!(len(None, false, wanted), Ok(got));
     }
     assert_eq!(len(Some(key()), true, MAX_UDP_PAYLOAD), Ok(MAX_UDP_PAYLOAD));
+    for wanted in (0..200).chain([8_972]) {
+        for with in [None, Some(key())] {
+            let foreseen = request_len(with.is_some(), wanted);
+            assert_eq!(len(with, true, wanted), Ok(foreseen), "{wanted}");
+        }
+    }
     let error = len(None, true, MAX_UDP_PAYLOAD + 1).unwrap_err();
     assert_eq!(
         error.to_string(),
         "a payload of 65508 octets does not fit a UDP datagram; the largest has 65507"
     );
+}
+
+/// A reply to what left before the change is signed with the key before it.
+#[test]
+fn a_key_is_replaced_while_replies_are_under_way() {
+    let of = |n: u8| Key::from_octets(&[n; 32]).unwrap();
+    let template = |n| {
+        let config = SenderConfig { key: Some(of(n)), ..SenderConfig::default() };
+        RequestTemplate::new(config).unwrap()
+    };
+    let signed = |n| template(n).write(5, T1, &mut [0; 200]).to_vec();
+    let mut ours = template(1);
+    ours.replace_key(of(2));
+    assert_eq!(ours.write(5, T1, &mut [0; 200]), signed(2));
+    // A request is as good as a reply for who looks at digests alone.
+    let reads = |ours: &RequestTemplate| [1, 2, 3].map(|n| ours.parse_reply(&signed(n)).is_ok());
+    assert_eq!(reads(&ours), [true, true, false]);
+    ours.forget_former_key();
+    assert_eq!(reads(&ours), [false, true, false]);
+    let mut plain = RequestTemplate::new(SenderConfig::default()).unwrap();
+    plain.replace_key(of(2));
+    assert_eq!(plain.len(), 72);
+    assert!(plain.parse_reply(&[0; 72]).is_ok());
 }
 
 #[test]

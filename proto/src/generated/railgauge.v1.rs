@@ -282,7 +282,7 @@ pub mod agent_message {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CoordinatorMessage {
-    #[prost(oneof = "coordinator_message::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "coordinator_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<coordinator_message::Message>,
 }
 /// Nested message and enum types in `CoordinatorMessage`.
@@ -300,12 +300,16 @@ pub mod coordinator_message {
         SweepOrder(super::SweepOrder),
         #[prost(message, tag = "5")]
         SweepCancel(super::SweepCancel),
-        /// Prolongs the lease of the plan.
+        /// Prolongs the lease of the plan, and the time for which keys are good.
         #[prost(message, tag = "6")]
         LeaseRenewal(super::LeaseRenewal),
+        /// From minor 1 on, before the first plan and whenever they change.
+        #[prost(message, tag = "7")]
+        ProbeKeys(super::ProbeKeys),
     }
 }
 /// Peers fit when majors are equal and minors differ by at most 1. A minor adds only what the other may ignore.
+/// Minor 1: keys of probes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Protocol {
     #[prost(uint32, tag = "1")]
@@ -345,6 +349,9 @@ pub struct Hello {
     pub inventory_json: ::prost::alloc::vec::Vec<u8>,
     #[prost(fixed64, tag = "10")]
     pub sent_at_unix_ns: u64,
+    /// Probes without authentication get no answer here.
+    #[prost(bool, tag = "11")]
+    pub refuses_unauthenticated: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentEndpoint {
@@ -382,6 +389,13 @@ pub struct Heartbeat {
     /// Probes not sent because of the agent's own budgets, since its start.
     #[prost(uint64, tag = "5")]
     pub probes_over_budget: u64,
+    /// The newest epoch in the last ProbeKeys of this stream: its keys are answered here, and kept. 0 before that. A heartbeat is
+    /// sent at once when it changes, and when a plan has come into force.
+    #[prost(uint64, tag = "6")]
+    pub probe_key_epoch: u64,
+    /// The agent is about to end, and no probe leaves it any more.
+    #[prost(bool, tag = "7")]
+    pub probing_ended: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SpoolState {
@@ -412,6 +426,37 @@ pub struct Plan {
     pub lease_ns: u64,
     #[prost(message, repeated, tag = "3")]
     pub targets: ::prost::alloc::vec::Vec<Target>,
+    /// Without a renewal for so long, the agent probes no more with the keys of this plan. 0: without end.
+    #[prost(uint64, tag = "4")]
+    pub probe_keys_valid_ns: u64,
+}
+/// What this node's reflector answers in STAMP's authenticated mode.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProbeKeys {
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<AcceptedProbeKey>,
+    /// Keys from this epoch on that are not named here are forgotten at once. Older ones, of which the coordinator knows nothing, stay until
+    /// their time is over.
+    #[prost(uint64, tag = "2")]
+    pub forget_from_epoch: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcceptedProbeKey {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ProbeKey>,
+    /// Without a renewal for so long, it is answered no more.
+    #[prost(uint64, tag = "2")]
+    pub valid_ns: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ProbeKey {
+    /// Rises with every key, over restarts of the coordinator too.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// 32.
+    #[prost(bytes = "vec", tag = "2")]
+    pub octets: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Target {
@@ -432,6 +477,9 @@ pub struct Target {
     /// Least octets of UDP payload.
     #[prost(uint32, tag = "7")]
     pub size_bytes: u32,
+    /// That of the reflector there. Without: not authenticated.
+    #[prost(message, optional, tag = "8")]
+    pub probe_key: ::core::option::Option<ProbeKey>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRenewal {
@@ -813,6 +861,29 @@ pub mod agents_server {
     impl<T> tonic::server::NamedService for AgentsServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateProbeKeysRequest {
+    /// At the end old keys are withdrawn, whoever may still use them: the probes of those are lost. For when a key has leaked.
+    #[prost(bool, tag = "1")]
+    pub withdraw: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateProbeKeysResponse {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Nodes whose reflectors have confirmed their new key.
+    #[prost(uint32, tag = "2")]
+    pub nodes_confirmed: u32,
+    /// Nodes whose agents are too old for keys: they are probed, and probe, without.
+    #[prost(string, repeated, tag = "3")]
+    pub nodes_without_keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Old keys are answered no more.
+    #[prost(bool, tag = "4")]
+    pub old_keys_withdrawn: bool,
+    /// Where they are: what that waits for, a sentence each. With `withdraw`, who was not waited for.
+    #[prost(string, repeated, tag = "5")]
+    pub waits_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListNodesRequest {}
@@ -1346,6 +1417,33 @@ pub mod operator_client {
                 .insert(GrpcMethod::new("railgauge.v1.Operator", "CancelSweep"));
             self.inner.unary(req, path, codec).await
         }
+        /// Gives all reflectors new keys and, once they have confirmed them, all probers; then the old ones are withdrawn. Answers when all
+        /// that is done, or says what it waits for. One that comes while another is under way gets that one's answer.
+        /// FAILED_PRECONDITION when probes of this fleet are not authenticated.
+        pub async fn rotate_probe_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateProbeKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateProbeKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/railgauge.v1.Operator/RotateProbeKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("railgauge.v1.Operator", "RotateProbeKeys"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1413,6 +1511,16 @@ pub mod operator_server {
             request: tonic::Request<super::CancelSweepRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CancelSweepResponse>,
+            tonic::Status,
+        >;
+        /// Gives all reflectors new keys and, once they have confirmed them, all probers; then the old ones are withdrawn. Answers when all
+        /// that is done, or says what it waits for. One that comes while another is under way gets that one's answer.
+        /// FAILED_PRECONDITION when probes of this fleet are not authenticated.
+        async fn rotate_probe_keys(
+            &self,
+            request: tonic::Request<super::RotateProbeKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateProbeKeysResponse>,
             tonic::Status,
         >;
     }
@@ -1791,6 +1899,51 @@ pub mod operator_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelSweepSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/railgauge.v1.Operator/RotateProbeKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateProbeKeysSvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::UnaryService<super::RotateProbeKeysRequest>
+                    for RotateProbeKeysSvc<T> {
+                        type Response = super::RotateProbeKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateProbeKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::rotate_probe_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateProbeKeysSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,6 +1,8 @@
 //! What an agent costs: a coordinator, its targets and its probers in one process, around one subject at a time, which is the agent or
 //! the C program that does the same work and nothing more (`testbed/bare/bare_node.c`).
 //!
+//! The agent is measured twice, as it runs in a fleet, which is authenticated, and without, as the C program does.
+//!
 //! Each subject probes `--targets` responders here and answers as many paths from here, all at `--interval-ms`. What is measured is the
 //! processor time of the subject's process over `--seconds`, after a warm-up, by its own CPU clock, and its resident memory. Prints
 //! one JSON object.
@@ -19,10 +21,11 @@ use clap::Parser;
 use nix::sys::signal::{Signal, kill};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use railgauge_agent::mesh::{LaneSetup, Mesh, RawWindow};
-use railgauge_agent::reflect::{ReflectConfig, Responder};
+use railgauge_agent::mesh::{LaneKey, LaneSetup, Mesh, PlannedLane, RawWindow};
+use railgauge_agent::reflect::{PlainRequests, ReflectConfig, Responder};
 use railgauge_agent::{WaitMode, ping};
 use railgauge_core::path::{Endpoint, Memory, NodeName, Path, PortName, Transport};
+use railgauge_core::probe_keys::{SECRET_LEN, Secret};
 use railgauge_proto::v1::agent_message::Message as FromAgent;
 use railgauge_proto::v1::agents_server::{Agents, AgentsServer};
 use railgauge_proto::v1::coordinator_message::Message as ToAgent;
@@ -78,7 +81,11 @@ fn main() -> Result<(), Failure> {
         mode: WaitMode::Sleep,
         cpu: None,
         max_rate: None,
-        keys: Vec::new(),
+        keys: (0..args.targets)
+            .map(|n| key_of(&target_name(n)))
+            .map(|key| Ok(key?.key()))
+            .collect::<Result<_, Failure>>()?,
+        plain: PlainRequests::Always,
     })?;
     let ports: Vec<u16> = responder.listening().iter().map(|at| at.local.port()).collect();
     let pairs = std::thread::scope(|scope| -> Result<Vec<Value>, Failure> {
@@ -93,6 +100,24 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
+/// How the agent probes, and is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Plain,
+    Authenticated,
+}
+
+const EPOCH: u64 = 1;
+
+/// The key of a node's responder.
+fn key_of(node: &str) -> Result<Secret, Failure> {
+    Ok(Secret::new([7; SECRET_LEN]).of_node(EPOCH, &NodeName::new(node)?))
+}
+
+fn target_name(n: u32) -> String {
+    format!("target-{n}")
+}
+
 /// In alternating order, so that what else the machine does falls on both alike.
 fn measure_pairs(
     args: &Args,
@@ -101,16 +126,17 @@ fn measure_pairs(
 ) -> Result<Vec<Value>, Failure> {
     let mut pairs = Vec::new();
     for pair in 0..args.pairs {
-        let agent = || runtime.block_on(measure_agent(args, ports, pair));
+        let agent = |mode| runtime.block_on(measure_agent(args, ports, pair, mode));
         let bare = || runtime.block_on(measure_bare(args, ports));
-        let (agent, bare) = if pair % 2 == 0 {
-            let agent = agent()?;
-            (agent, bare()?)
+        let (plain, bare) = if pair % 2 == 0 {
+            let plain = agent(Mode::Plain)?;
+            (plain, bare()?)
         } else {
             let bare = bare()?;
-            (agent()?, bare)
+            (agent(Mode::Plain)?, bare)
         };
-        pairs.push(json!({"agent": agent, "bare": bare, "agent_first": pair % 2 == 0}));
+        let authenticated = agent(Mode::Authenticated)?;
+        pairs.push(json!({"agent": plain, "bare": bare, "authenticated": authenticated, "agent_first": pair % 2 == 0}));
     }
     Ok(pairs)
 }
@@ -170,11 +196,11 @@ impl Subject {
 }
 
 /// Probes the subject at `port`, and reads its processor clock around the measured time.
-async fn measure(args: &Args, subject: &Subject, port: u16) -> Result<Value, Failure> {
+async fn measure(args: &Args, subject: &Subject, port: u16, mode: Mode) -> Result<Value, Failure> {
     let (windows, received) = sync_channel(4096);
     let inbound = Mesh::start(None, WINDOW, windows)?;
-    inbound
-        .plan(1, (0..args.targets).map(|n| inbound_lane(args, n, port)).collect::<Result<_, _>>()?);
+    let lanes = (0..args.targets).map(|n| inbound_lane(args, n, port, mode));
+    inbound.plan(1, lanes.collect::<Result<Vec<_>, _>>()?);
     tokio::time::sleep(Duration::from_secs(args.warmup_seconds)).await;
     let before = subject.cpu()?;
     tokio::time::sleep(Duration::from_secs(args.seconds)).await;
@@ -212,8 +238,10 @@ fn phase(args: &Args, n: u32) -> Duration {
     Duration::from_millis(args.interval_ms) / args.targets * n
 }
 
-fn inbound_lane(args: &Args, n: u32, port: u16) -> Result<LaneSetup, Failure> {
-    Ok(LaneSetup {
+fn inbound_lane(args: &Args, n: u32, port: u16, mode: Mode) -> Result<PlannedLane, Failure> {
+    let authenticated = mode == Mode::Authenticated;
+    let key = LaneKey { epoch: EPOCH, key: key_of(SUBJECT)?.key() };
+    let setup = LaneSetup {
         path: Arc::new(path(&format!("peer-{n}"), SUBJECT)?),
         peer: SocketAddr::new(HOME, port),
         local: HOME,
@@ -222,7 +250,9 @@ fn inbound_lane(args: &Args, n: u32, port: u16) -> Result<LaneSetup, Failure> {
         phase: phase(args, n) + phase(args, 1) / 2,
         timeout: TIMEOUT,
         size: 44,
-    })
+        authenticated,
+    };
+    Ok(PlannedLane { setup, key: authenticated.then_some(key) })
 }
 
 async fn measure_bare(args: &Args, ports: &[u16]) -> Result<Value, Failure> {
@@ -237,18 +267,24 @@ async fn measure_bare(args: &Args, ports: &[u16]) -> Result<Value, Failure> {
     BufReader::new(stderr).read_line(&mut said)?;
     let port =
         said.trim().rsplit_once(':').ok_or("bare_node did not say where it listens")?.1.parse()?;
-    let mut figures = measure(args, &subject, port).await?;
+    let mut figures = measure(args, &subject, port, Mode::Plain).await?;
     let stdout = subject.0.stdout.take();
     figures["own"] = serde_json::from_str(&subject.end(stdout)?)?;
     Ok(figures)
 }
 
-async fn measure_agent(args: &Args, ports: &[u16], pair: usize) -> Result<Value, Failure> {
+async fn measure_agent(
+    args: &Args,
+    ports: &[u16],
+    pair: usize,
+    mode: Mode,
+) -> Result<Value, Failure> {
     let listener = tokio::net::TcpListener::bind((HOME, 0)).await?;
     let address = listener.local_addr()?;
     let (greeted, hello) = oneshot::channel();
     let coordinator = Coordinator {
-        plan: plan(args, ports)?,
+        keys: keys(mode)?,
+        plan: plan(args, ports, mode)?,
         greeted: Mutex::new(Some(greeted)),
         seen: Arc::new(Seen::default()),
     };
@@ -257,7 +293,7 @@ async fn measure_agent(args: &Args, ports: &[u16], pair: usize) -> Result<Value,
         AgentsServer::new(coordinator).max_decoding_message_size(railgauge_proto::MAX_MESSAGE),
     );
     let server = tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    let home = args.scratch.join(format!("agent-{pair}"));
+    let home = args.scratch.join(format!("agent-{pair}-{mode:?}").to_lowercase());
     std::fs::create_dir_all(&home)?;
     let config = home.join("agent.toml");
     std::fs::write(
@@ -273,7 +309,7 @@ async fn measure_agent(args: &Args, ports: &[u16], pair: usize) -> Result<Value,
     })?;
     let hello = tokio::time::timeout(Duration::from_secs(20), hello).await??;
     let at = hello.endpoints.first().ok_or("the agent has no endpoint")?;
-    let mut figures = measure(args, &subject, u16::try_from(at.port)?).await?;
+    let mut figures = measure(args, &subject, u16::try_from(at.port)?, mode).await?;
     tokio::task::spawn_blocking(move || subject.end(None)).await??;
     server.abort();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -282,21 +318,31 @@ async fn measure_agent(args: &Args, ports: &[u16], pair: usize) -> Result<Value,
     Ok(figures)
 }
 
-fn plan(args: &Args, ports: &[u16]) -> Result<v1::Plan, Failure> {
+/// What the subject's reflector is to answer.
+fn keys(mode: Mode) -> Result<v1::ProbeKeys, Failure> {
+    let key = v1::ProbeKey::of(EPOCH, &key_of(SUBJECT)?);
+    let key = v1::AcceptedProbeKey { key: Some(key), valid_ns: u64::MAX };
+    let keys = if mode == Mode::Authenticated { vec![key] } else { Vec::new() };
+    Ok(v1::ProbeKeys { keys, forget_from_epoch: 0 })
+}
+
+fn plan(args: &Args, ports: &[u16], mode: Mode) -> Result<v1::Plan, Failure> {
     let target = |(n, port): (u32, &u16)| -> Result<v1::Target, Failure> {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let key = v1::ProbeKey::of(EPOCH, &key_of(&target_name(n))?);
         Ok(v1::Target {
-            path: Some(convert::path_message(&path(SUBJECT, &format!("target-{n}"))?)),
+            path: Some(convert::path_message(&path(SUBJECT, &target_name(n))?)),
             address: HOME.to_string(),
             port: (*port).into(),
             interval_ns: args.interval_ms * 1_000_000,
             phase_ns: nanos(phase(args, n)),
             timeout_ns: nanos(TIMEOUT),
             size_bytes: 44,
+            probe_key: (mode == Mode::Authenticated).then_some(key),
         })
     };
     let targets = (0..).zip(ports).map(target).collect::<Result<_, _>>()?;
-    Ok(v1::Plan { epoch: 1, lease_ns: 3_600_000_000_000, targets })
+    Ok(v1::Plan { epoch: 1, lease_ns: 3_600_000_000_000, targets, probe_keys_valid_ns: 0 })
 }
 
 /// What the agent delivered.
@@ -324,6 +370,7 @@ impl Seen {
 
 /// One plan for one agent; all that comes is acknowledged.
 struct Coordinator {
+    keys: v1::ProbeKeys,
     plan: v1::Plan,
     greeted: Mutex<Option<oneshot::Sender<v1::Hello>>>,
     seen: Arc<Seen>,
@@ -347,7 +394,8 @@ impl Agents for Coordinator {
             software_version: railgauge_agent::VERSION.to_owned(),
             window_ns: u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX),
         };
-        for message in [ToAgent::Welcome(welcome), ToAgent::Plan(self.plan.clone())] {
+        let (keys, plan) = (self.keys.clone(), self.plan.clone());
+        for message in [ToAgent::Welcome(welcome), ToAgent::ProbeKeys(keys), ToAgent::Plan(plan)] {
             say(&out, message).await?;
         }
         if let Some(greeted) = self.greeted.lock().ok().and_then(|mut greeted| greeted.take()) {

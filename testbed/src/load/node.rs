@@ -100,6 +100,8 @@ pub struct Agent {
     head: v1::WindowBatch,
     next: u64,
     in_flight: BTreeMap<u64, Sent>,
+    /// Epochs of the last plan and of the last keys, which heartbeats confirm.
+    told: (u64, u64),
 }
 
 /// Why a session is over.
@@ -134,6 +136,7 @@ impl Agent {
             head,
             next: 0,
             in_flight: BTreeMap::new(),
+            told: (0, 0),
         }
     }
 
@@ -211,6 +214,7 @@ impl Agent {
             labels: [("rack".to_owned(), format!("r{}", self.number / 32))].into(),
             inventory_json: b"{}".to_vec(),
             sent_at_unix_ns: unix_ns(),
+            refuses_unauthenticated: false,
         }
     }
 
@@ -223,7 +227,7 @@ impl Agent {
         let again: Vec<Bytes> = self.in_flight.values().map(|sent| sent.message.clone()).collect();
         self.shared.tally.again.fetch_add(again.len() as u64, Relaxed);
         let mut again = again.into_iter();
-        let mut welcome = false;
+        let (mut welcome, mut told) = (false, (0, 0));
         let mut beat = tokio::time::interval(HEARTBEAT);
         loop {
             let over = Instant::now() >= self.shared.until;
@@ -238,11 +242,17 @@ impl Agent {
             tokio::select! {
                 biased;
                 message = inbound.message() => match message {
-                    Ok(Some(message)) => welcome |= self.take(message),
+                    Ok(Some(message)) => {
+                        welcome |= self.take(message);
+                        if told != self.told {
+                            told = self.told;
+                            send(out, encoded(ToCoordinator::Heartbeat(heartbeat(told.0, told.1)))).await?;
+                        }
+                    }
                     Ok(None) => return Err("the stream was closed".to_owned()),
                     Err(status) => return Err(status.message().to_owned()),
                 },
-                _ = beat.tick(), if welcome => send(out, encoded(ToCoordinator::Heartbeat(heartbeat()))).await?,
+                _ = beat.tick(), if welcome => send(out, encoded(ToCoordinator::Heartbeat(heartbeat(told.0, told.1)))).await?,
                 () = tokio::time::sleep_until(*due), if sends => {
                     let message = self.batch();
                     send(out, message).await?;
@@ -297,7 +307,12 @@ impl Agent {
             Some(FromCoordinator::Plan(plan)) => {
                 tally.plans.fetch_add(1, Relaxed);
                 tally.most_targets.fetch_max(plan.targets.len() as u64, Relaxed);
+                self.told.0 = plan.epoch;
                 self.obey(&plan);
+            }
+            Some(FromCoordinator::ProbeKeys(keys)) => {
+                let epochs = keys.keys.iter().filter_map(|given| given.key.as_ref());
+                self.told.1 = epochs.map(|key| key.epoch).max().unwrap_or(0);
             }
             Some(FromCoordinator::Acknowledgement(told)) => {
                 for key in told.stored {
@@ -338,13 +353,15 @@ fn encoded(message: ToCoordinator) -> Bytes {
     v1::AgentMessage { message: Some(message) }.encode_to_vec().into()
 }
 
-fn heartbeat() -> v1::Heartbeat {
+fn heartbeat(plan_epoch: u64, probe_key_epoch: u64) -> v1::Heartbeat {
     v1::Heartbeat {
         sent_at_unix_ns: unix_ns(),
-        plan_epoch: 1,
+        plan_epoch,
         spool: Some(v1::SpoolState::default()),
         cpu_permille: 1,
         probes_over_budget: 0,
+        probe_key_epoch,
+        probing_ended: false,
     }
 }
 

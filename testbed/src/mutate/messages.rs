@@ -13,6 +13,7 @@ use railgauge_coordinator::fleet::Fleet;
 use railgauge_coordinator::hello;
 use railgauge_coordinator::store::Counts;
 use railgauge_core::path_window::PathWindow;
+use railgauge_core::probe_keys::AcceptedKeys;
 use railgauge_core::time::{Monotonic, Wall};
 use railgauge_proto::convert::{self, Batch};
 use railgauge_proto::v1::agent_message::Message as FromAgent;
@@ -158,6 +159,7 @@ pub fn exercise_coordinator_message(octets: &[u8], outcomes: &mut Outcomes) {
         Err(_) => "no message",
         Ok(None) => "empty",
         Ok(Some(FromCoordinator::Plan(plan))) => got_plan(&plan),
+        Ok(Some(FromCoordinator::ProbeKeys(keys))) => got_keys(&keys),
         Ok(Some(FromCoordinator::SweepOrder(order))) => got_order(&order),
         Ok(Some(FromCoordinator::Welcome(welcome))) => {
             let theirs = (welcome.protocol.as_ref(), welcome.software_version.as_str());
@@ -186,9 +188,10 @@ fn got_plan(plan: &v1::Plan) -> &'static str {
     let (lanes, left_out) = checks::lanes(&plan.targets, &ours);
     let left = left_out.as_ref().map_or(0, |(_, count)| *count);
     assert_eq!(lanes.len() + left, plan.targets.len(), "each is probed or left out");
-    let memory: usize = lanes.iter().map(railgauge_agent::mesh::memory_of).sum();
+    let memory: usize = lanes.iter().map(|l| railgauge_agent::mesh::memory_of(&l.setup)).sum();
     assert!(memory <= 256 << 20, "{memory} octets");
-    for lane in &lanes {
+    assert!(lanes.iter().all(|lane| lane.setup.authenticated == lane.key.is_some()));
+    for lane in lanes.iter().map(|lane| &lane.setup) {
         assert_eq!(lane.path.src, ours[0].0);
         assert!(lane.interval >= Duration::from_micros(100) && lane.size <= 8_972, "{lane:?}");
         assert!(!lane.timeout.is_zero() && lane.timeout <= Duration::from_secs(60), "{lane:?}");
@@ -202,6 +205,18 @@ fn got_plan(plan: &v1::Plan) -> &'static str {
         None if lanes.is_empty() => "plan of nothing",
         None => "plan taken",
     }
+}
+
+fn got_keys(keys: &v1::ProbeKeys) -> &'static str {
+    let (given, others) = keys.read();
+    assert_eq!(given.len() + others, keys.keys.len(), "each is a key or none");
+    let (mut accepted, at) = (AcceptedKeys::default(), now(1));
+    accepted.take(given, keys.forget_from_epoch, at.monotonic);
+    let text = accepted.write(at.monotonic, at.wall);
+    let again = AcceptedKeys::read(text.as_bytes(), at.monotonic, at.wall);
+    let again = again.expect("what we write we read");
+    assert!(again.epochs().eq(accepted.epochs()) && accepted.keys().len() <= 16);
+    if accepted.newest_given() > 0 { "keys taken" } else { "keys refused" }
 }
 
 fn got_order(order: &v1::SweepOrder) -> &'static str {

@@ -39,6 +39,7 @@ pub fn hello() -> v1::Hello {
         labels: [("rack".to_owned(), "r1".to_owned())].into(),
         inventory_json: b"{}".to_vec(),
         sent_at_unix_ns: AT,
+        refuses_unauthenticated: false,
     }
 }
 
@@ -88,6 +89,8 @@ pub fn agent_messages() -> Vec<Vec<u8>> {
         spool: Some(v1::SpoolState { windows: 4, ..v1::SpoolState::default() }),
         cpu_permille: 12,
         probes_over_budget: 0,
+        probe_key_epoch: 5,
+        probing_ended: false,
     };
     let said = [
         FromAgent::Hello(hello()),
@@ -112,6 +115,7 @@ pub fn coordinator_messages() -> Vec<Vec<u8>> {
         phase_ns: 77,
         timeout_ns: 1_000_000_000,
         size_bytes: 44,
+        probe_key: (n < 2).then(|| v1::ProbeKey { epoch: 5, octets: vec![7; 32] }),
     };
     let order = v1::SweepOrder {
         sweep_id: "s1".into(),
@@ -126,11 +130,21 @@ pub fn coordinator_messages() -> Vec<Vec<u8>> {
         software_version: "0.1.0".into(),
         window_ns: WINDOW_NS,
     };
-    let plan =
-        v1::Plan { epoch: 3, lease_ns: 30_000_000_000, targets: (0..3).map(target).collect() };
+    let plan = v1::Plan {
+        epoch: 3,
+        lease_ns: 30_000_000_000,
+        targets: (0..3).map(target).collect(),
+        probe_keys_valid_ns: 86_400_000_000_000,
+    };
+    let key = |epoch| v1::AcceptedProbeKey {
+        key: Some(v1::ProbeKey { epoch, octets: vec![7; 32] }),
+        valid_ns: 86_400_000_000_000,
+    };
+    let keys = v1::ProbeKeys { keys: [5, 6].map(key).into(), forget_from_epoch: 5 };
     let said = [
         FromCoordinator::Welcome(welcome),
         FromCoordinator::Plan(plan),
+        FromCoordinator::ProbeKeys(keys),
         FromCoordinator::SweepOrder(order),
         FromCoordinator::LeaseRenewal(v1::LeaseRenewal { epoch: 3 }),
     ];

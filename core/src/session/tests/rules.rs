@@ -73,6 +73,21 @@ fn replies_find_their_probes_across_the_wrap_of_the_sequence_number() {
     assert_eq!(session.poll(at(4 * MS)), Wake::Done);
 }
 
+/// Slots that no probe may leave in are skipped, counted by their reason, and nothing is lost for it.
+#[test]
+fn what_is_withheld_is_skipped() {
+    let mut session = session(10, 0);
+    send(&mut session, 0);
+    session.withhold(Some("no_key"));
+    let Wake::Wait(until) = session.poll(at(3 * MS)) else { panic!("nothing may leave") };
+    assert!(until <= at(4 * MS));
+    let account = session.account();
+    assert_eq!((account.skipped, account.errors_by_reason()["no_key"]), (3, 3));
+    assert!(account.is_conserved() && account.lost == 0);
+    session.withhold(None);
+    assert!(matches!(session.poll(at(4 * MS)), Wake::Send(_)));
+}
+
 #[test]
 fn a_sequence_number_never_sent_is_unmatched() {
     let mut session = session(4, 0);
