@@ -143,6 +143,7 @@ fn hello(node: &str) -> v1::Hello {
         labels: std::collections::HashMap::new(),
         inventory_json: Vec::new(),
         sent_at_unix_ns: 0,
+        refuses_unauthenticated: false,
     }
 }
 

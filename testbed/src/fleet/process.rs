@@ -48,6 +48,12 @@ impl Daemon {
         self.child.try_wait()
     }
 
+    /// Asks it to read its configuration again.
+    pub fn hang_up(&self) -> io::Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        kill(pid, Signal::SIGHUP).map_err(io::Error::from)
+    }
+
     /// Kills it at once.
     pub fn kill(mut self) -> io::Result<()> {
         self.child.kill()?;

@@ -1,9 +1,12 @@
-//! A fleet whose keys are changed while it probes, and what that cost it: prints one JSON object.
+//! A fleet whose keys and certificates are changed while it probes, and what that cost it: prints one JSON object.
 //!
 //! A coordinator and four agents, as processes on loopback, probing each path every 10 ms in windows of a second. First
-//! nothing happens for a while, then keys are rotated again and again, by `railgauge keys rotate` as an operator does. At the end the store is read:
+//! nothing happens for a while, then keys are rotated again and again, by `railgauge keys rotate` as an operator does, then certificates, those
+//! of all daemons at a time, and each tenth time their authority with them. At the end the store is read:
 //! every window must be there, with every slot in it. A lane that had been opened anew would lack the slots of its warm-up, a key that
 //! a reflector did not answer would show as losses.
+
+mod certificates;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use certificates::Pki;
 use clap::Parser;
 use railgauge_coordinator::store::{self, Resolution, Selection, Store};
+use railgauge_core::access::Role;
 use railgauge_core::path_window::WindowAccount;
 use railgauge_fabric::clock;
 use railgauge_testbed::fleet::Trouble;
@@ -29,6 +34,8 @@ const SECOND: u64 = 1_000_000_000;
 const SLOTS: u64 = 100;
 /// Base packet, telemetry and digests of an authenticated request.
 const OCTETS: u32 = 160;
+/// Flags, keys and variables that name a certificate's files.
+const FILES: [&str; 3] = ["ca", "cert", "key"];
 /// How long the fleet may take to begin, a rotation to end, and a daemon to stop.
 const BEGIN: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(10);
@@ -39,6 +46,9 @@ struct Options {
     /// Rotations of keys.
     #[arg(long, default_value_t = 50)]
     keys: u64,
+    /// Rotations of certificates.
+    #[arg(long, default_value_t = 50)]
+    certificates: u64,
     /// How long nothing happens before them.
     #[arg(long, default_value_t = 30)]
     clean_seconds: u64,
@@ -55,6 +65,7 @@ struct Fleet {
     programs: PathBuf,
     coordinator: Daemon,
     agents: Vec<Daemon>,
+    pki: Pki,
     /// Where the coordinator listens.
     url: String,
     /// Where the first agent answers.
@@ -69,7 +80,7 @@ fn main() -> Result<(), Trouble> {
     // What an earlier run left is not this run's.
     let _ = fs::remove_dir_all(&out);
     fs::create_dir_all(&out)?;
-    let fleet = Fleet::start(&out, &programs)?;
+    let mut fleet = Fleet::start(&out, &programs)?;
     let mut violations = fleet.strangers()?;
     let begun = next_second();
     wait_until(begun + options.clean_seconds * SECOND);
@@ -78,17 +89,25 @@ fn main() -> Result<(), Trouble> {
     let keys = fleet.rotate_keys(options.keys, &mut violations)?;
     let rotating = from..next_second();
     wait_until(rotating.end);
+    let from = next_second();
+    let certificates = fleet.rotate_certificates(options.certificates)?;
+    let renewing = from..next_second();
+    wait_until(renewing.end);
     fleet.stop(&mut violations)?;
     let store = Store::open(store::Config::new(out.join("state/coordinator/store")))?;
-    let (clean, rotating) =
-        (measured(&store, &clean, &mut violations)?, measured(&store, &rotating, &mut violations)?);
-    let more = |of: fn(&WindowAccount) -> u64| of(&rotating).saturating_sub(of(&clean));
-    if more(|account| account.lost) > 0 {
-        let (clean, rotating) = (clean.lost, rotating.lost);
-        violations.push(format!("{rotating} probes were lost while keys changed, {clean} before"));
+    let clean = measured(&store, &clean, &mut violations)?;
+    let rotating = measured(&store, &rotating, &mut violations)?;
+    let renewing = measured(&store, &renewing, &mut violations)?;
+    for (what, account) in [("keys", &rotating), ("certificates", &renewing)] {
+        if account.lost > clean.lost {
+            let (lost, before) = (account.lost, clean.lost);
+            violations
+                .push(format!("{lost} probes were lost while {what} changed, {before} before"));
+        }
     }
     let report = json!({
         "paths": PATHS, "clean": shown(&clean), "key_rotations": {"measured": shown(&rotating), "each": keys},
+        "certificate_rotations": {"measured": shown(&renewing), "each": certificates},
         "violations": violations,
     });
     writeln!(std::io::stdout(), "{report}")?;
@@ -120,9 +139,10 @@ impl Fleet {
         fs::create_dir_all(out.join("state"))?;
         fs::write(out.join("coordinator.toml"), "")?;
         let addresses = out.join("addresses");
+        let pki = Pki::new(&out.join("pki"), (1..=AGENTS).map(|number| format!("node-{number}")))?;
         let mut command = daemon(&programs.join("railgauge-coordinator"));
         command
-            .args(["--insecure", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
             .args(["--window", "1s", "--probe-interval", "10ms", "--probe-timeout", "200ms"])
             .args(["--inbound-per-second", "100000", "--probe-key-rotation", "0s", "--config"])
             .arg(out.join("coordinator.toml"))
@@ -130,6 +150,9 @@ impl Fleet {
             .arg(out.join("state/coordinator"))
             .arg("--addresses-file")
             .arg(&addresses);
+        for (flag, file) in FILES.iter().zip(pki.files(Role::Coordinator, "main")) {
+            command.arg(format!("--{flag}")).arg(file);
+        }
         let coordinator = Daemon::start(command, &out.join("coordinator.log"))?;
         let until = now() + BEGIN;
         let address = loop {
@@ -141,10 +164,10 @@ impl Fleet {
                 None => pause(Duration::from_millis(20)),
             }
         };
-        let url = format!("http://{address}");
+        let url = format!("https://{address}");
         let (mut agents, mut responder) = (Vec::new(), None);
         for number in 1..=AGENTS {
-            let (config, at) = configuration(out, &url, number)?;
+            let (config, at) = configuration(out, &url, &pki, number)?;
             responder.get_or_insert(at);
             let mut command = daemon(&programs.join("railgauge-agent"));
             command.arg("--config").arg(config);
@@ -152,7 +175,7 @@ impl Fleet {
         }
         let responder = responder.ok_or("there is no agent")?;
         let (out, programs) = (out.to_owned(), programs.to_owned());
-        let fleet = Self { out, programs, coordinator, agents, url, responder };
+        let fleet = Self { out, programs, coordinator, agents, pki, url, responder };
         fleet.wait_for_probing()?;
         Ok(fleet)
     }
@@ -160,6 +183,9 @@ impl Fleet {
     fn railgauge(&self, args: &[&str]) -> Result<(Option<i32>, Value), Trouble> {
         let mut command = Command::new(self.programs.join("railgauge"));
         command.args(args).args(["--output", "json"]).env("RAILGAUGE_COORDINATOR", &self.url);
+        for (name, file) in FILES.iter().zip(self.pki.files(Role::Admin, "sre")) {
+            command.env(format!("RAILGAUGE_{}", name.to_uppercase()), file);
+        }
         let ended = command.stdin(Stdio::null()).output()?;
         let object = serde_json::from_slice(&ended.stdout).map_err(|error| {
             let said = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -240,13 +266,19 @@ impl Fleet {
     }
 }
 
-fn configuration(out: &Path, url: &str, number: u8) -> Result<(PathBuf, SocketAddr), Trouble> {
+fn configuration(
+    out: &Path,
+    url: &str,
+    pki: &Pki,
+    number: u8,
+) -> Result<(PathBuf, SocketAddr), Trouble> {
     let name = format!("node-{number}");
     let state = out.join("state").join(&name);
     // Held for a moment to know that it is free; an agent that finds it taken says so, ends, and the run fails.
     let at = UdpSocket::bind((Ipv4Addr::new(127, 0, 3, number), 0))?.local_addr()?;
+    let [ca, cert, key] = pki.files(Role::Agent, &name);
     let text = format!(
-        "insecure = true\nnode = \"{name}\"\ncoordinator = \"{url}\"\nstate_dir = {state:?}\n\
+        "ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\nnode = \"{name}\"\ncoordinator = \"{url}\"\nstate_dir = {state:?}\n\
          [[endpoint]]\nport = \"p0\"\naddress = \"{}\"\nudp_port = {}\n",
         at.ip(),
         at.port()
