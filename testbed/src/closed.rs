@@ -4,9 +4,11 @@
 //! Whoever tries uses rustls as it is, with whatever certificate: nothing of ours checks anything on this side.
 
 mod client;
+mod hostile;
 mod people;
 
 pub use client::{Answer, Client};
+pub use hostile::Hostility;
 pub use people::{Person, people};
 
 /// Who may, by the name of the person.

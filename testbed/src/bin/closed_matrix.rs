@@ -15,7 +15,7 @@ use prost_types::FileDescriptorSet;
 use railgauge_access::authority::{Authority, Request};
 use railgauge_core::access::Role;
 use railgauge_proto::{DESCRIPTORS, protocol, v1};
-use railgauge_testbed::closed::{Answer, Cell, Client, PAGES, Person, RPCS, people};
+use railgauge_testbed::closed::{Answer, Cell, Client, Hostility, PAGES, Person, RPCS, people};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -30,6 +30,12 @@ struct Args {
     /// `railgauge-coordinator`.
     #[arg(long)]
     coordinator: PathBuf,
+    /// Connections that are held open and say nothing, on each listener.
+    #[arg(long, default_value_t = 10_000)]
+    idle: usize,
+    /// Of what is random in what they say.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// An empty directory.
     #[arg(long)]
     scratch: PathBuf,
@@ -37,6 +43,16 @@ struct Args {
 
 /// A coordinator that is ended with this.
 struct Daemon(Child);
+
+impl Daemon {
+    /// The most memory it has had.
+    fn peak_kib(&self) -> Result<u64, Failure> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        Ok(kib.ok_or("it has ended")?.parse()?)
+    }
+}
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -62,26 +78,34 @@ fn main() -> Result<(), Failure> {
 
 async fn run(args: &Args) -> Result<Value, Failure> {
     let authority = Authority::init(&args.scratch.join("ca"), "matrix.internal", now(), DAY)?;
-    let (_daemon, grpc, http) = start(args, &authority).await?;
+    let (daemon, grpc, http) = start(args, &authority).await?;
     let audit = args.scratch.join("state/audit.jsonl");
     let mut judge = Judge { audit, read: 0, cells: 0, audited: 0, violations: Vec::new() };
     judge.complete()?;
-    for person in people(&authority, now())? {
+    let people = people(&authority, now())?;
+    for person in &people {
         let client = Client { tls: person.tls.clone(), grpc, http };
         for cell in RPCS {
-            judge.rpc(&person, cell, client.rpc(cell.what).await).await?;
+            judge.rpc(person, cell, client.rpc(cell.what).await).await?;
         }
         for cell in PAGES {
-            judge.page(&person, cell, client.page(cell.what).await).await?;
+            judge.page(person, cell, client.page(cell.what).await).await?;
         }
         if person.name.ends_with("agent") {
             for node in ["agent", "other-agent", "nobody-s-node"] {
                 let came = client.hello(hello(node)).await;
-                judge.hello(&person, node, came).await?;
+                judge.hello(person, node, came).await?;
             }
         }
     }
+    let named = |name: &str| people.iter().find(|person| person.name == name);
+    let (viewer, agent) = named("viewer").zip(named("agent")).ok_or("nobody to be served")?;
+    let viewer = Client { tls: viewer.tls.clone(), grpc, http };
+    let hostility = Hostility::against(&viewer, agent, args.idle, args.seed).await?;
+    judge.violations.extend(hostility.violations);
+    let peak_kib = daemon.peak_kib()?;
     Ok(json!({
+        "hostile": hostility.figures, "idle": args.idle, "coordinator_peak_mib": peak_kib / 1_024, "seed": args.seed,
         "cells": judge.cells, "audited": judge.audited, "rpcs": RPCS.len(), "pages": PAGES.len(),
         "violations": judge.violations,
     }))

@@ -90,6 +90,15 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 impl Client {
+    /// A TLS connection, to do with as one likes.
+    pub(super) async fn dial(
+        &self,
+        alpn: &[u8],
+        to: SocketAddr,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        dial(Arc::clone(&self.tls), alpn, to).await
+    }
+
     async fn channel(&self) -> Result<Channel, String> {
         let way = Way { tls: Arc::clone(&self.tls), to: self.grpc };
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc));
