@@ -154,7 +154,7 @@ impl Mesh {
     }
 
     /// What it has done.
-    pub fn counters(&self) -> &MeshCounters {
+    pub const fn counters(&self) -> &Arc<MeshCounters> {
         &self.counters
     }
 

@@ -23,6 +23,7 @@ use crate::fleet::Fleet;
 use crate::http::{self, Pages};
 use crate::ingest::{Ingest, Store};
 use crate::judging::Judging;
+use crate::metrics::{Metrics, Sources};
 use crate::operator::Operator;
 use crate::planning::{self, Plans};
 use crate::session::{Agents, Limits};
@@ -144,7 +145,9 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let epochs = Epochs::open(&config.state_dir)?;
     let store = Store::open(store_config(&config))?;
     let reader = store.reader();
-    let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;
+    let metrics = Arc::new(Metrics::default());
+    let probes = Arc::clone(&metrics.probes);
+    let (ingest, writer) = Ingest::start(store, probes).map_err(StartError::Thread)?;
     let fleet = Arc::new(Fleet::new(config.lease.duration()));
     let (stopping, stop) = watch::channel(false);
     let window = config.window;
@@ -167,7 +170,16 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         sweeps: sweeps.clone(),
         ingest: ingest.clone(),
     };
+    metrics.watch(Sources {
+        fleet: Arc::clone(&fleet),
+        ingest: ingest.clone(),
+        judging: judging.clone(),
+        sweeps: sweeps.clone(),
+        plans: plan,
+        config: configs.clone(),
+    });
     let pages = Pages {
+        metrics,
         ingest: ingest.clone(),
         stopping: stop.clone(),
         fleet: Arc::clone(&fleet),

@@ -69,6 +69,8 @@ pub struct Sweeps {
     fleet: Arc<Fleet>,
     table: Arc<Mutex<BTreeMap<String, Sweep>>>,
     kept: Arc<Kept>,
+    /// Those that ended since the start of the process, by verdict.
+    ended: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 /// What a sweep's task holds.
@@ -140,7 +142,7 @@ impl Sweeps {
             (found.id, Sweep { started, cancel, done: 0, measurements: 0, ended: Some(ended) })
         });
         let table = Arc::new(Mutex::new(table.collect()));
-        let sweeps = Self { fleet, table, kept: Arc::new(kept) };
+        let sweeps = Self { fleet, table, kept: Arc::new(kept), ended: Arc::default() };
         sweeps.forget_oldest(&mut sweeps.table(), "");
         Ok(sweeps)
     }
@@ -148,6 +150,11 @@ impl Sweeps {
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, Sweep>> {
         // An entry is written whole.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that ended since the start of the process, by verdict.
+    pub fn ended(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts one; its events end with `finished`.
@@ -181,7 +188,7 @@ impl Sweeps {
     }
 
     /// One that has not ended.
-    fn running(&self) -> Option<String> {
+    pub fn running(&self) -> Option<String> {
         let table = self.table();
         let mut running = table.iter().filter(|(_, sweep)| sweep.ended.is_none());
         running.next().map(|(id, _)| id.clone())
@@ -243,6 +250,7 @@ impl Sweeps {
             self.table().remove(id);
             return;
         }
+        *self.ended().entry(finished.verdict.clone()).or_default() += 1;
         let document = self.kept.write(id, finished.json);
         let mut table = self.table();
         if let Some(sweep) = table.get_mut(id) {

@@ -17,6 +17,7 @@ mod omission;
 mod outcome;
 mod recording;
 mod scale;
+mod scrape;
 mod sockperf;
 mod standard;
 mod sweep;
@@ -94,6 +95,7 @@ pub static ROWS: &[Row] = &[
     sweep::ROW,
     agent_cost::ROW,
     fleet_conservation::ROW,
+    scrape::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

@@ -11,16 +11,22 @@ struct Tool {
     program: &'static str,
     package: &'static str,
     wanted_for: &'static str,
+    /// Never installed, as its package would start a service, nor taken from the PATH, where another version may be.
+    only_unpacked: bool,
+}
+
+const fn tool(program: &'static str, package: &'static str, wanted_for: &'static str) -> Tool {
+    Tool { program, package, wanted_for, only_unpacked: false }
 }
 
 const TOOLS: &[Tool] = &[
-    Tool { program: "sockperf", package: "sockperf", wanted_for: "the comparison of latencies" },
-    Tool { program: "chromium", package: "chromium", wanted_for: "looking at the HTML pages" },
-    Tool { program: "ip", package: "iproute2", wanted_for: "an interface that goes down mid-run" },
+    tool("sockperf", "sockperf", "the comparison of latencies"),
+    tool("chromium", "chromium", "looking at the HTML pages"),
+    tool("ip", "iproute2", "an interface that goes down mid-run"),
+    tool("python3", "python3", "checks against other implementations"),
     Tool {
-        program: "python3",
-        package: "python3",
-        wanted_for: "checks against other implementations",
+        only_unpacked: true,
+        ..tool("prometheus", "prometheus", "scraping as users do, and promtool")
     },
 ];
 
@@ -32,8 +38,7 @@ const PYTHON_PACKAGES: &[&str] = &["hdrhistogram==0.10.8", "scapy==2.8.0"];
 /// # Errors
 /// A sentence for each thing that cannot be had.
 pub fn prepare(repo: &Repo) -> Result<(), Failure> {
-    let missing: Vec<&Tool> =
-        TOOLS.iter().filter(|tool| find(repo, tool.program).is_none()).collect();
+    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| tool.find(repo).is_none()).collect();
     let mut failures = Vec::new();
     for tool in missing {
         if let Err(failure) = install(repo, tool) {
@@ -55,6 +60,16 @@ pub fn sockperf(repo: &Repo) -> Result<PathBuf, Failure> {
         Failure::new(
             "sockperf is missing: apt install sockperf, or run `cargo xtask test` with a network",
         )
+    })
+}
+
+/// Debian's Prometheus, and with it promtool: `prometheus`, `promtool`.
+///
+/// # Errors
+/// When [`prepare`] did not get it.
+pub fn prometheus(repo: &Repo, program: &str) -> Result<PathBuf, Failure> {
+    unpacked(repo, program).ok_or_else(|| {
+        Failure::new(format!("{program} is missing: run `cargo xtask test` with a network"))
     })
 }
 
@@ -94,20 +109,37 @@ fn tools(repo: &Repo) -> PathBuf {
 /// A program on the PATH, where Debian keeps what only root needs, or where we unpacked it.
 fn find(repo: &Repo, program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let unpacked = tools(repo).join("debian");
-    let unpacked = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|below| unpacked.join(below));
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .chain(unpacked)
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
+        .or_else(|| unpacked(repo, program))
+}
+
+/// A program where we unpacked it.
+fn unpacked(repo: &Repo, program: &str) -> Option<PathBuf> {
+    let debian = tools(repo).join("debian");
+    ["usr/bin", "usr/sbin", "bin", "sbin"]
+        .map(|below| debian.join(below).join(program))
+        .into_iter()
+        .find(|candidate| candidate.is_file())
+}
+
+impl Tool {
+    fn find(&self, repo: &Repo) -> Option<PathBuf> {
+        if self.only_unpacked { unpacked(repo, self.program) } else { find(repo, self.program) }
+    }
 }
 
 fn install(repo: &Repo, tool: &Tool) -> Result<(), Failure> {
     let package = tool.package;
     say!("{} is missing ({}): fetching Debian's {package}", tool.program, tool.wanted_for);
-    let done = if Uid::effective().is_root() { by_apt(package) } else { unpack(repo, package) };
-    done.and_then(|()| match find(repo, tool.program) {
+    let done = match (Uid::effective().is_root(), tool.only_unpacked) {
+        (true, false) => by_apt(package),
+        (true, true) => apt_get(&["update", "-q"]).and_then(|()| unpack(repo, package)),
+        (false, _) => unpack(repo, package),
+    };
+    done.and_then(|()| match tool.find(repo) {
         Some(_) => Ok(()),
         None => Err(Failure::new(format!("{package} holds no program `{}`", tool.program))),
     })

@@ -56,6 +56,13 @@ pub enum ConfigError {
          loopback, and insecure = true or --insecure"
     )]
     NoTls(String),
+    /// Plaintext beyond this machine.
+    #[error(
+        "http_listen = {0}: that is no loopback address, and plaintext goes on loopback only; TLS for other addresses comes with \
+         a later version; use 127.0.0.1:{port}",
+        port = .0.port()
+    )]
+    NotLoopback(SocketAddr),
 }
 
 /// A port that probes leave from and are answered at.
@@ -99,6 +106,7 @@ pub struct Budget {
 struct File {
     node: Option<String>,
     coordinator: Option<String>,
+    http_listen: Option<SocketAddr>,
     state_dir: Option<PathBuf>,
     spool_bytes: Option<Size>,
     cpu: Option<usize>,
@@ -117,6 +125,9 @@ pub struct Flags {
     /// The coordinator [default: http://127.0.0.1:7460]
     #[arg(long, env = "RAILGAUGE_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
+    /// Where it serves its metrics and its health by HTTP [default: 127.0.0.1:7462]
+    #[arg(long, env = "RAILGAUGE_HTTP_LISTEN", value_name = "ADDR:PORT")]
+    pub http_listen: Option<SocketAddr>,
     /// Where recorded windows wait for the coordinator [default: /var/lib/railgauge-agent]
     #[arg(long, env = "RAILGAUGE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -141,6 +152,8 @@ pub struct Config {
     pub node: String,
     /// The coordinator's URL.
     pub coordinator: String,
+    /// Where metrics and health are served.
+    pub http_listen: SocketAddr,
     /// Where recorded windows wait.
     pub state_dir: PathBuf,
     /// How large they may become.
@@ -200,6 +213,10 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
             .coordinator
             .or(file.coordinator)
             .unwrap_or_else(|| "http://127.0.0.1:7460".to_owned()),
+        http_listen: flags
+            .http_listen
+            .or(file.http_listen)
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7462))),
         state_dir: flags
             .state_dir
             .or(file.state_dir)
@@ -230,6 +247,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     let plaintext = coordinator_address(&config.coordinator).is_some_and(|ip| ip.is_loopback());
     if !config.insecure || !plaintext {
         return Err(ConfigError::NoTls(config.coordinator.clone()));
+    }
+    if !config.http_listen.ip().is_loopback() {
+        return Err(ConfigError::NotLoopback(config.http_listen));
     }
     check_counts(config)?;
     const LEAST_SPOOL: u64 = 1 << 20;
@@ -326,6 +346,11 @@ mod tests {
                 "agent.toml:3: endpoint.address: invalid IP address",
             ),
             ("insecure = true\ncoordinator = \"http://192.0.2.1:7460\"", "an address on loopback"),
+            (
+                "insecure = true\nhttp_listen = \"0.0.0.0:7462\"",
+                "http_listen = 0.0.0.0:7462: that is no loopback address",
+            ),
+            ("insecure = true\nhttp_listen = \"7462\"", "agent.toml:2: http_listen: "),
             ("insecure = true\nnode = \"a b\"", "node: \"a b\" is no node name"),
             (&format!("{endpoint}\"0.0.0.0\""), "endpoint.address = 0.0.0.0: one address"),
             (

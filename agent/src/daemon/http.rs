@@ -1,0 +1,113 @@
+//! What a scraper and a health check see: to be read only. Pages are made of counters; no thread that measures takes part.
+
+mod few;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::{fs, io};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::metrics::Metrics;
+use super::{DaemonError, Watched};
+use few::Few;
+
+/// What the pages are made of.
+#[derive(Clone)]
+pub struct Pages {
+    /// The name of this node.
+    pub node: Arc<str>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who must not hang.
+    pub watched: Arc<Watched>,
+}
+
+/// Listens, and says where.
+pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), DaemonError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => DaemonError::PortInUse { address },
+        _ => DaemonError::Listen { address, source },
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Writes where it listens, in the form that the coordinator's file has too.
+pub fn publish(path: &std::path::Path, http: SocketAddr) -> Result<(), DaemonError> {
+    let partly = path.with_extension("partly");
+    let written = fs::write(&partly, format!("http={http}\n"));
+    written
+        .and_then(|()| fs::rename(&partly, path))
+        .map_err(|source| DaemonError::Addresses { path: path.to_owned(), source })
+}
+
+/// Serves until aborted.
+pub fn serve(listener: TcpListener, pages: Pages) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(Few::new(listener), router(pages)).await {
+            tracing::error!("HTTP ended: {error}");
+        }
+    })
+}
+
+fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/", get(home))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .fallback(async || text(StatusCode::NOT_FOUND, "there is no such page: / names them\n"))
+        .method_not_allowed_fallback(async || {
+            text(StatusCode::METHOD_NOT_ALLOWED, "pages can only be read: GET or HEAD\n")
+        })
+        .layer(map_response(with_headers))
+        .with_state(pages)
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
+}
+
+async fn home(State(pages): State<Pages>) -> Response {
+    let Pages { node, .. } = &pages;
+    let version = crate::VERSION;
+    let body = format!(
+        "railgauge-agent {version} on {node}\n\n/metrics  for Prometheus\n/healthz  ok, or who hangs\n"
+    );
+    text(StatusCode::OK, body)
+}
+
+async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let (kind, body) =
+        pages.metrics.registry.answer(accept.filter_map(|value| value.to_str().ok()));
+    ([(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+async fn healthz(State(pages): State<Pages>) -> Response {
+    match pages.watched.hangs() {
+        None => text(StatusCode::OK, "ok\n"),
+        Some(who) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{who} hangs\n")),
+    }
+}

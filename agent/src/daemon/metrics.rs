@@ -1,0 +1,163 @@
+//! What Prometheus sees of an agent. The recorder and the uplink count as they go; what threads count for themselves is read when a page
+//! is made. Nobody waits for a page, and a page waits for nobody: while the spool is in use, it shows what was known before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use railgauge_metrics::{
+    Class, Gauge, IntCounter, IntCounterVec, Probes, Registry, definitions as defined, raise,
+};
+
+use super::config::Budget;
+use super::recorder::Recorded;
+use crate::mesh::MeshCounters;
+use crate::reflect::Reflected;
+use crate::spool::Spool;
+
+/// See the module.
+pub struct Metrics {
+    /// What pages are made of.
+    pub registry: Registry,
+    /// Windows that were measured.
+    pub probes: Arc<Probes>,
+    /// Windows on disk.
+    pub windows_recorded: IntCounter,
+    /// Whether there is a session.
+    pub connected: Gauge,
+    /// Of the plan in force.
+    pub plan_epoch: Epoch,
+    /// Whether its lease runs.
+    pub lease_valid: Gauge,
+    /// Probes go at one over this of the plan's rate.
+    pub rate_divisor: Gauge,
+    budget: [Gauge; 3],
+    reload_successful: Gauge,
+    reloads: IntCounterVec,
+}
+
+/// A gauge of an epoch.
+pub struct Epoch(Gauge);
+
+impl Epoch {
+    /// Now this one.
+    #[expect(clippy::cast_precision_loss, reason = "epochs are milliseconds: far below 2^53")]
+    pub fn set(&self, epoch: u64) {
+        self.0.set(epoch as f64);
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        let registry = Registry::new(crate::VERSION);
+        let budget = [&defined::BUDGET_PACKETS, &defined::BUDGET_BYTES, &defined::BUDGET_CPU];
+        let metrics = Self {
+            probes: registry.probes(),
+            windows_recorded: registry.counter(&defined::WINDOWS_RECORDED),
+            connected: registry.gauge(&defined::COORDINATOR_CONNECTED),
+            plan_epoch: Epoch(registry.gauge(&defined::PLAN_EPOCH)),
+            lease_valid: registry.gauge(&defined::PLAN_LEASE_VALID),
+            rate_divisor: registry.gauge(&defined::RATE_DIVISOR),
+            budget: budget.map(|metric| registry.gauge(metric)),
+            reload_successful: registry.gauge(&defined::RELOAD_SUCCESSFUL),
+            reloads: registry.counters(&defined::RELOADS),
+            registry,
+        };
+        // It is read once to begin with.
+        metrics.reload_successful.set(1.0);
+        metrics.rate_divisor.set(1.0);
+        metrics
+    }
+
+    /// The budgets in force.
+    #[expect(clippy::cast_precision_loss, reason = "budgets have far fewer than 53 bits")]
+    pub fn budget(&self, budget: &Budget) {
+        let [packets, bytes, cpu] = &self.budget;
+        packets.set(budget.packets_per_second.into());
+        bytes.set(budget.bytes_per_second.as_bytes() as f64);
+        cpu.set(budget.cpu_percent.into());
+    }
+
+    /// Probes that budgets left out so far.
+    pub fn over_budget<'a>(&self, probes: impl Iterator<Item = (&'a Class, u64)>) {
+        probes.for_each(|(class, probes)| raise(&self.probes.over_budget(class), probes));
+    }
+
+    /// The configuration was read again, or could not be.
+    pub fn reloaded(&self, successfully: bool) {
+        self.reload_successful.set(f64::from(successfully));
+        let result = if successfully { "ok" } else { "error" };
+        self.reloads.with_label_values(&[result]).inc();
+    }
+
+    /// Reads what these count whenever a page is made.
+    pub fn watch(
+        &self,
+        mesh: Arc<MeshCounters>,
+        recorded: Arc<Recorded>,
+        reflected: Arc<Reflected>,
+    ) {
+        let registry = &self.registry;
+        let unrecorded = registry.counter(&defined::WINDOWS_UNRECORDED);
+        let (probed, failed) =
+            (registry.gauge(&defined::PATHS_PROBED), registry.gauge(&defined::PATHS_FAILED));
+        let spool = SpoolMetrics::new(registry);
+        spool.read(&recorded.spool());
+        let requests = registry.counter(&defined::REFLECTOR_REQUESTS);
+        let replies = registry.counter(&defined::REFLECTOR_REPLIES);
+        let dropped = registry.counters(&defined::REFLECTOR_DROPPED);
+        registry.before_each_page(move || {
+            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let lost = load(&recorded.windows_unrecorded) + load(&mesh.windows_unrecorded);
+            raise(&unrecorded, lost);
+            let (paths, without) = (load(&mesh.paths), load(&mesh.paths_failed));
+            probed.set(float(paths.saturating_sub(without)));
+            failed.set(float(without));
+            if let Ok(held) = recorded.spool.try_lock() {
+                spool.read(&held);
+            }
+            raise(&requests, reflected.received());
+            raise(&replies, reflected.replied());
+            for (reason, count) in reflected.dropped() {
+                raise(&dropped.with_label_values(&[reason.as_str()]), count);
+            }
+        });
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+const fn float(count: u64) -> f64 {
+    count as f64
+}
+
+struct SpoolMetrics {
+    windows: Gauge,
+    bytes: Gauge,
+    capacity: Gauge,
+    dropped: IntCounter,
+    damaged: IntCounter,
+    refused: IntCounter,
+}
+
+impl SpoolMetrics {
+    fn new(registry: &Registry) -> Self {
+        Self {
+            windows: registry.gauge(&defined::SPOOL_WINDOWS),
+            bytes: registry.gauge(&defined::SPOOL_BYTES),
+            capacity: registry.gauge(&defined::SPOOL_CAPACITY),
+            dropped: registry.counter(&defined::SPOOL_WINDOWS_DROPPED),
+            damaged: registry.counter(&defined::SPOOL_DAMAGED_BYTES),
+            refused: registry.counter(&defined::WINDOWS_REFUSED),
+        }
+    }
+
+    fn read(&self, spool: &Spool) {
+        let state = spool.state();
+        self.windows.set(float(state.windows));
+        self.bytes.set(float(state.bytes));
+        self.capacity.set(float(spool.most_bytes()));
+        raise(&self.dropped, state.windows_dropped);
+        raise(&self.damaged, state.octets_damaged);
+        raise(&self.refused, state.windows_refused);
+    }
+}
