@@ -123,7 +123,9 @@ fn same_samples(
     let mut quantiles = series["quantiles"].as_array().into_iter().flatten();
     let own = quantiles.find(|entry| entry["q"] == 0.999).unwrap_or(&Value::Null);
     let Some(own) = own["value_ns"].as_f64() else {
-        outcome.misses.push(format!("of {count} samples and {lost} losses there is no p99.9: {own}"));
+        outcome
+            .misses
+            .push(format!("of {count} samples and {lost} losses there is no p99.9: {own}"));
         return Ok(());
     };
     let own = own / 1e9;
