@@ -355,7 +355,8 @@ mod tests {
 
     #[tokio::test]
     async fn batches_are_stored_in_groups_and_every_sender_hears() {
-        let (ingest, thread) = Ingest::start(Full(0), Registry::new("1").probes()).unwrap();
+        let registry = Registry::new("1");
+        let (ingest, thread) = Ingest::start(Full(0), registry.probes()).unwrap();
         let (settled, mut heard) = mpsc::channel(4);
         for first_sequence in 0..3 {
             let mut batch = railgauge_proto::convert::batch(&batch("a", 3)).unwrap();
@@ -373,6 +374,8 @@ mod tests {
         assert_eq!(ingest.counters().windows_failed.load(Relaxed), 3);
         assert_eq!(ingest.counters().failing().as_deref(), Some("no space left on device"));
         assert_eq!(ingest.backlog.available_permits(), BACKLOG / UNIT);
+        let counted = registry.families().iter().any(|f| f.name() == "railgauge_probes_sent_total");
+        assert!(!counted, "what is not stored is in no metric");
         ingest.finish();
         thread.join().unwrap();
         assert_eq!(ingest.with_store(|_| ()).await, Err(Closed));

@@ -61,6 +61,7 @@ configuration from 3.9 on (3.8 takes either). A server that takes them drops the
   something is the scraper's `instance`.
 - Counters begin at 0 when the daemon starts, but for those that say otherwise. Probes are counted when their window is recorded (agent)
   or on the disk (coordinator), so up to some windows later than sent.
+- Probes of sweeps are in no metric: they load what they measure, and would drown what goes on all the time.
 - What has no value is absent, never 0: there is no finding before the first judgement, and no expiry without a certificate.
 ";
 

@@ -9,7 +9,10 @@ use crate::process::{Running, wait_for};
 use crate::rows::coordinator::Coordinator;
 use crate::rows::{Outcome, Scale};
 use nix::sys::signal::Signal;
+use railgauge_metrics::Metric;
+use railgauge_metrics::definitions::{self, ALL, On};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const AGENTS: u8 = 3;
@@ -94,14 +97,41 @@ fn tidy_pages(
     agents: &[String],
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
-    for (who, address) in [("coordinator", &coordinator.http), ("agent", &agents[0])] {
+    for (who, address, on) in
+        [("coordinator", &coordinator.http, On::Coordinator), ("agent", &agents[0], On::Agent)]
+    {
         let page = get(address, "/metrics", None)?;
+        outcome.misses.extend(undocumented(&page.text(), on).iter().map(|m| format!("{who}: {m}")));
         let kind = "text/plain; version=0.0.4; charset=utf-8";
         outcome.expect(page.kind == kind, || format!("{who}: the page is {}", page.kind));
         let wrong = complaints(bench, &page.text())?;
         outcome.expect(wrong.is_empty(), || format!("promtool, {who}: {wrong}"));
     }
     Ok(())
+}
+
+/// What a fleet as young and well as a test's has no value of.
+const MAY_BE_ABSENT: [&Metric; 7] = [
+    &definitions::SWEEPS,
+    &definitions::RELOADS,
+    &definitions::AUDIT_LINES,
+    &definitions::AUDIT_LINES_DROPPED,
+    &definitions::CONNECTIONS_REFUSED,
+    &definitions::CERTIFICATE_EXPIRY,
+    &definitions::PROBE_KEY_EPOCH,
+];
+
+/// Metrics of a daemon's page that are not in the documentation, and those that are and not on the page.
+fn undocumented(page: &str, on: On) -> Vec<String> {
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let present: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    let here = ALL.iter().filter(|metric| metric.on == on || metric.on == On::Both);
+    let documented: BTreeSet<&str> = here.clone().map(|metric| metric.name).collect();
+    let unknown = present.difference(&documented).map(|name| format!("{name} is not documented"));
+    let absent = here.filter(|metric| {
+        !present.contains(metric.name) && !MAY_BE_ABSENT.iter().any(|may| may.name == metric.name)
+    });
+    unknown.chain(absent.map(|metric| format!("{} is not on the page", metric.name))).collect()
 }
 
 /// When nothing more comes, the servers' p99.9 and our own are of the same samples.
@@ -196,5 +226,19 @@ impl Agent {
             return Ok(());
         }
         Err(Failure::because("an agent did not end well", ended.stderr.trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_and_page_are_held_against_each_other() {
+        let wrong =
+            undocumented("# TYPE railgauge_made_up gauge\nrailgauge_made_up 1\n", On::Agent);
+        assert!(wrong.contains(&"railgauge_made_up is not documented".to_owned()), "{wrong:?}");
+        assert!(wrong.contains(&"railgauge_spool_bytes is not on the page".to_owned()));
+        assert!(!wrong.iter().any(|sentence| sentence.contains("railgauge_store_bytes")));
     }
 }

@@ -157,3 +157,25 @@ pub fn config(bench: &Bench<'_>, coordinator: &str, agents: &[String]) -> Result
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::repo::Repo;
+
+    /// No Prometheus that knows the setting can be had as a package here, so that one configuration is held against the other.
+    #[test]
+    fn the_configurations_differ_in_the_setting_for_native_histograms_alone() {
+        let repo = Repo::find().unwrap();
+        let read = |file: &str| {
+            let text = std::fs::read_to_string(repo.path("deploy/prometheus").join(file)).unwrap();
+            let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (old, mut new) = (read("prometheus.yml"), read("prometheus-3.yml"));
+        let setting = "    scrape_native_histograms: true";
+        let jobs = old.iter().filter(|line| line.contains("job_name")).count();
+        assert_eq!(new.iter().filter(|line| *line == setting).count(), jobs);
+        new.retain(|line| line != setting);
+        assert_eq!(old, new);
+    }
+}
