@@ -194,14 +194,17 @@ async fn sweep(State(pages): State<Pages>, Path(name): Path<String>) -> Response
     made(page.await.ok().flatten(), html)
 }
 
-/// Made outside the async threads: it looks at the store's directory.
+/// Made outside the async threads: it looks at the store's directory. A connection lasts only so long (see `Few`). A scraper that kept
+/// it would one day be cut off in the middle of a page, so it is told to open another each time.
 async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let made = tokio::task::spawn_blocking(move || {
         let accept = headers.get_all(header::ACCEPT).iter();
         pages.metrics.registry.answer(accept.filter_map(|value| value.to_str().ok()))
     });
     match made.await {
-        Ok((kind, body)) => ([(header::CONTENT_TYPE, kind)], body).into_response(),
+        Ok((kind, body)) => {
+            ([(header::CONTENT_TYPE, kind), (header::CONNECTION, "close")], body).into_response()
+        }
         Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "this cannot be made: see the log\n"),
     }
 }

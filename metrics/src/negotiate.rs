@@ -111,6 +111,13 @@ mod tests {
         assert_eq!(negotiate(["text/plain;q=0.8", two.as_str()]), Format::Protobuf);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_asked_for_there_is_an_answer(accept in "[ -~]{0,80}|(application/vnd.google.protobuf|;q=|[0-9.]|,|;){0,9}") {
+            negotiate([accept.as_str(), ""]);
+        }
+    }
+
     #[test]
     fn weights_that_are_none_weigh_nothing() {
         for (weight, value) in

@@ -348,6 +348,41 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_page_there_can_be_is_within_two_mebibytes() {
+        use StampSource::{Cqe, Hardware, Kernel, User};
+        let registry = Registry::new("1");
+        let probes = registry.probes();
+        for transport in [Transport::Udp, Transport::Tcp] {
+            for dst in [("a", 0), ("b", 0), ("b", 1)] {
+                let path = Path { transport, ..path(("a", 0), dst) };
+                for t1 in [Hardware, Cqe, Kernel, User] {
+                    for t2 in [Hardware, Cqe, Kernel, User] {
+                        for t3 in [Hardware, Kernel] {
+                            let source = TimestampSource { t1, t2, t3, t4: Hardware };
+                            let mut window = window(source);
+                            // In all buckets.
+                            let (mut recorder, mut ns) = (Recorder::new(), 1);
+                            while ns < 70_000_000_000 {
+                                recorder.record(ns);
+                                ns += ns / 50 + 1;
+                            }
+                            let all = recorder.drain();
+                            for split in &mut window.splits {
+                                split.network_rtt.clone_from(&all);
+                            }
+                            probes.add([(&path, &window)]);
+                        }
+                    }
+                }
+            }
+        }
+        for format in [Format::Text, Format::Protobuf] {
+            let octets = registry.page(format).len();
+            assert!((200_000..2 << 20).contains(&octets), "{format:?}: {octets}");
+        }
+    }
+
+    #[test]
     fn kinds_of_stamps_are_bounded() {
         use StampSource::{Cqe, Device, Hardware, Kernel, Unknown, User};
         let registry = Registry::new("1");

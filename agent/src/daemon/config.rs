@@ -62,7 +62,7 @@ pub enum ConfigError {
          a later version; use 127.0.0.1:{port}",
         port = .0.port()
     )]
-    NotLoopback(SocketAddr),
+    HttpNotLoopback(SocketAddr),
 }
 
 /// A port that probes leave from and are answered at.
@@ -249,7 +249,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::NoTls(config.coordinator.clone()));
     }
     if !config.http_listen.ip().is_loopback() {
-        return Err(ConfigError::NotLoopback(config.http_listen));
+        return Err(ConfigError::HttpNotLoopback(config.http_listen));
     }
     check_counts(config)?;
     const LEAST_SPOOL: u64 = 1 << 20;

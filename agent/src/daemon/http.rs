@@ -98,11 +98,13 @@ async fn home(State(pages): State<Pages>) -> Response {
     text(StatusCode::OK, body)
 }
 
+/// A connection lasts only so long (see `Few`). A scraper that kept it would one day be cut off in the middle of a page, so it is told to
+/// open another each time.
 async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).iter();
     let (kind, body) =
         pages.metrics.registry.answer(accept.filter_map(|value| value.to_str().ok()));
-    ([(header::CONTENT_TYPE, kind)], body).into_response()
+    ([(header::CONTENT_TYPE, kind), (header::CONNECTION, "close")], body).into_response()
 }
 
 async fn healthz(State(pages): State<Pages>) -> Response {

@@ -40,7 +40,7 @@ pub struct Epoch(Gauge);
 
 impl Epoch {
     /// Now this one.
-    #[expect(clippy::cast_precision_loss, reason = "epochs are milliseconds: far below 2^53")]
+    #[expect(clippy::cast_precision_loss, reason = "epochs are about the time in seconds")]
     pub fn set(&self, epoch: u64) {
         self.0.set(epoch as f64);
     }
@@ -159,5 +159,46 @@ impl SpoolMetrics {
         raise(&self.dropped, state.windows_dropped);
         raise(&self.damaged, state.octets_damaged);
         raise(&self.refused, state.windows_refused);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use railgauge_metrics::Format;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::pulse::Pulse;
+    use crate::spool::Limits;
+
+    #[test]
+    fn a_page_does_not_wait_for_a_disk_that_stands_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path(), Limits::of(64 << 20)).unwrap();
+        let recorded = Arc::new(Recorded {
+            spool: Mutex::new(spool),
+            news: Notify::new(),
+            windows_unrecorded: AtomicU64::new(2),
+            alive: Pulse::begin(),
+        });
+        let mesh = Arc::new(MeshCounters::default());
+        mesh.windows_unrecorded.store(3, Ordering::Relaxed);
+        mesh.paths.store(7, Ordering::Relaxed);
+        mesh.paths_failed.store(1, Ordering::Relaxed);
+        let metrics = Metrics::new();
+        metrics.watch(mesh, Arc::clone(&recorded), Arc::default());
+        let held = recorded.spool();
+        let page = String::from_utf8(metrics.registry.page(Format::Text)).unwrap();
+        drop(held);
+        for line in [
+            "railgauge_windows_unrecorded_total 5",
+            "railgauge_paths_probed 6",
+            "railgauge_spool_capacity_bytes 67108864",
+            "railgauge_reflector_dropped_total{reason=\"rate_limited\"} 0",
+        ] {
+            assert!(page.contains(&format!("\n{line}\n")), "no {line} in {page}");
+        }
     }
 }

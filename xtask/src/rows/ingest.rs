@@ -16,6 +16,7 @@ pub const ROW: Row = Row {
         "core/src/path_window.rs",
         "core/src/rollup.rs",
         "proto/src",
+        "metrics/src",
         "coordinator/src",
         "testbed/src/fresh.rs",
         "testbed/src/bin/ingest_cost.rs",
