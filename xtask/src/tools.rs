@@ -11,24 +11,33 @@ struct Tool {
     program: &'static str,
     package: &'static str,
     wanted_for: &'static str,
-    /// Never installed, as its package would start a service, nor taken from the PATH, where another version may be.
-    only_unpacked: bool,
-}
-
-const fn tool(program: &'static str, package: &'static str, wanted_for: &'static str) -> Tool {
-    Tool { program, package, wanted_for, only_unpacked: false }
+    /// Unpacked even as root: installed, it would start a service.
+    unpacked: bool,
 }
 
 const TOOLS: &[Tool] = &[
-    tool("sockperf", "sockperf", "the comparison of latencies"),
-    tool("chromium", "chromium", "looking at the HTML pages"),
-    tool("ip", "iproute2", "an interface that goes down mid-run"),
-    tool("python3", "python3", "checks against other implementations"),
+    installed("sockperf", "sockperf", "the comparison of latencies"),
+    installed("chromium", "chromium", "looking at the HTML pages"),
+    installed("ip", "iproute2", "an interface that goes down mid-run"),
+    installed("python3", "python3", "checks against other implementations"),
+    installed("strip", "binutils", "packages without debugging symbols"),
+    installed("readelf", "binutils", "what packages depend on"),
+    installed("dpkg-deb", "dpkg", "Debian packages"),
+    installed("lintian", "lintian", "checking Debian packages"),
+    installed("rpmbuild", "rpm", "RPM packages"),
+    installed("unshare", "util-linux", "machines of the tests' own"),
+    installed("systemd-analyze", "systemd", "services under a real service manager"),
     Tool {
-        only_unpacked: true,
-        ..tool("prometheus", "prometheus", "scraping as users do, and promtool")
+        program: "promtool",
+        package: "prometheus",
+        wanted_for: "checking the alert rules",
+        unpacked: true,
     },
 ];
+
+const fn installed(program: &'static str, package: &'static str, wanted_for: &'static str) -> Tool {
+    Tool { program, package, wanted_for, unpacked: false }
+}
 
 /// The Python packages that check our bytes, pinned: an oracle that changes by itself proves nothing.
 const PYTHON_PACKAGES: &[&str] = &["hdrhistogram==0.10.8", "scapy==2.8.0"];
@@ -38,7 +47,8 @@ const PYTHON_PACKAGES: &[&str] = &["hdrhistogram==0.10.8", "scapy==2.8.0"];
 /// # Errors
 /// A sentence for each thing that cannot be had.
 pub fn prepare(repo: &Repo) -> Result<(), Failure> {
-    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| tool.find(repo).is_none()).collect();
+    let missing: Vec<&Tool> =
+        TOOLS.iter().filter(|tool| find(repo, tool.program).is_none()).collect();
     let mut failures = Vec::new();
     for tool in missing {
         if let Err(failure) = install(repo, tool) {
@@ -63,13 +73,17 @@ pub fn sockperf(repo: &Repo) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Debian's Prometheus, and with it promtool: `prometheus`, `promtool`.
+/// A program of a Debian package that [`prepare`] gets.
 ///
 /// # Errors
-/// When [`prepare`] did not get it.
-pub fn prometheus(repo: &Repo, program: &str) -> Result<PathBuf, Failure> {
-    unpacked(repo, program).ok_or_else(|| {
-        Failure::new(format!("{program} is missing: run `cargo xtask test` with a network"))
+/// When it did not.
+pub fn program(repo: &Repo, program: &str) -> Result<PathBuf, Failure> {
+    find(repo, program).ok_or_else(|| {
+        let package = TOOLS.iter().find(|tool| tool.program == program);
+        let package = package.map_or(program, |tool| tool.package);
+        Failure::new(format!(
+            "{program} is missing: apt install {package}, or run `cargo xtask tools` with a network"
+        ))
     })
 }
 
@@ -109,37 +123,21 @@ fn tools(repo: &Repo) -> PathBuf {
 /// A program on the PATH, where Debian keeps what only root needs, or where we unpacked it.
 fn find(repo: &Repo, program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let unpacked = tools(repo).join("debian");
+    let unpacked = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|below| unpacked.join(below));
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(unpacked)
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
-        .or_else(|| unpacked(repo, program))
-}
-
-/// A program where we unpacked it.
-fn unpacked(repo: &Repo, program: &str) -> Option<PathBuf> {
-    let debian = tools(repo).join("debian");
-    ["usr/bin", "usr/sbin", "bin", "sbin"]
-        .map(|below| debian.join(below).join(program))
-        .into_iter()
-        .find(|candidate| candidate.is_file())
-}
-
-impl Tool {
-    fn find(&self, repo: &Repo) -> Option<PathBuf> {
-        if self.only_unpacked { unpacked(repo, self.program) } else { find(repo, self.program) }
-    }
 }
 
 fn install(repo: &Repo, tool: &Tool) -> Result<(), Failure> {
     let package = tool.package;
     say!("{} is missing ({}): fetching Debian's {package}", tool.program, tool.wanted_for);
-    let done = match (Uid::effective().is_root(), tool.only_unpacked) {
-        (true, false) => by_apt(package),
-        (true, true) => apt_get(&["update", "-q"]).and_then(|()| unpack(repo, package)),
-        (false, _) => unpack(repo, package),
-    };
-    done.and_then(|()| match tool.find(repo) {
+    let by_apt_too = Uid::effective().is_root() && !tool.unpacked;
+    let done = if by_apt_too { by_apt(package) } else { unpack(repo, package) };
+    done.and_then(|()| match find(repo, tool.program) {
         Some(_) => Ok(()),
         None => Err(Failure::new(format!("{package} holds no program `{}`", tool.program))),
     })

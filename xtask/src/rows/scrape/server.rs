@@ -34,7 +34,7 @@ impl Server {
         std::fs::write(&file, config)
             .map_err(|error| Failure::because(format!("cannot write {}", file.display()), error))?;
         let address = free_port()?;
-        let mut command = Command::new(tools::prometheus(bench.repo(), "prometheus")?);
+        let mut command = Command::new(tools::program(bench.repo(), "prometheus")?);
         command.arg(format!("--config.file={name}.yml"));
         command.arg(format!("--storage.tsdb.path={name}-data"));
         command.arg(format!("--web.listen-address={address}"));
@@ -108,14 +108,14 @@ pub fn complaints(bench: &Bench<'_>, page: &str) -> Result<String, Failure> {
     let file = bench.scratch().join("page.txt");
     let cannot = |error| Failure::because(format!("cannot use {}", file.display()), error);
     std::fs::write(&file, page).map_err(cannot)?;
-    let mut command = Command::new(tools::prometheus(bench.repo(), "promtool")?);
+    let mut command = Command::new(tools::program(bench.repo(), "promtool")?);
     command.args(["check", "metrics"]).stdin(std::fs::File::open(&file).map_err(cannot)?);
     said(command)
 }
 
 /// What `promtool check config` has against a file.
 pub fn config_complaints(bench: &Bench<'_>, file: &Path) -> Result<String, Failure> {
-    let mut command = Command::new(tools::prometheus(bench.repo(), "promtool")?);
+    let mut command = Command::new(tools::program(bench.repo(), "promtool")?);
     command.args(["check", "config", "--syntax-only"]).arg(file).stdin(Stdio::null());
     said(command)
 }
