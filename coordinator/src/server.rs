@@ -10,7 +10,7 @@ use railgauge_proto::v1::agents_server::AgentsServer;
 use railgauge_proto::v1::operator_server::OperatorServer;
 use railgauge_proto::{DESCRIPTORS, MAX_MESSAGE};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Server;
@@ -189,7 +189,7 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     };
     let servers = vec![
         serve_grpc(grpc_listener, agents, operator, stop.clone()).await?,
-        serve_http(http_listener, pages.clone(), stop),
+        serve_http(http_listener, pages.clone(), stop).map_err(StartError::Thread)?,
     ];
     let helpers = vec![
         tokio::spawn(planning::run(Arc::clone(&fleet), configs, epochs, plans)),
@@ -247,13 +247,29 @@ async fn serve_grpc(
     }))
 }
 
-fn serve_http(listener: TcpListener, pages: Pages, stop: watch::Receiver<bool>) -> JoinHandle<()> {
-    tokio::spawn(async move {
+/// On a thread of its own: a whole fleet delivers its windows at the same instant, and who asks for a page or for health then does not
+/// queue behind all of it.
+fn serve_http(
+    listener: TcpListener,
+    pages: Pages,
+    stop: watch::Receiver<bool>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = oneshot::channel::<()>();
+    let serve = async move {
         let server = axum::serve(http::Few::new(listener), http::router(pages));
         if let Err(error) = server.with_graceful_shutdown(told(stop)).await {
             tracing::error!("HTTP ended: {error}");
         }
-    })
+    };
+    let run = move || {
+        runtime.block_on(serve);
+        // What is still being made is for nobody any more.
+        runtime.shutdown_background();
+        drop(ended);
+    };
+    thread::Builder::new().name("http".to_owned()).spawn(run)?;
+    Ok(tokio::spawn(async move { drop(end.await) }))
 }
 
 /// Waits for the stop.
