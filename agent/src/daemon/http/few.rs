@@ -16,8 +16,8 @@ use tokio::time::{Sleep, sleep};
 
 /// Connections at a time: a scraper or two, a health check, and whoever looks.
 const MOST: usize = 16;
-/// How long one may last: a scraper opens another, and most ask more often.
-const LONGEST: Duration = Duration::from_secs(120);
+/// How long one may last: a scraper opens another each time.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug)]

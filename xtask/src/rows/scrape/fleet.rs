@@ -18,9 +18,9 @@ use std::time::Duration;
 const AGENTS: u8 = 3;
 const START_BOUND: Duration = Duration::from_secs(20);
 const STOP_BOUND: Duration = Duration::from_secs(20);
-const SCRAPE_BOUND: Duration = Duration::from_secs(60);
-/// How much wider the next native bucket of schema 4 is.
-const BUCKET: f64 = 1.044_273_782_427_413_8;
+const SCRAPE_BOUND: Duration = Duration::from_secs(180);
+/// How much wider the next native bucket of schema 4 is, and by how much a sample may be moved into it (see `metrics::buckets`).
+const BUCKET: f64 = 1.044_273_782_427_413_8 * 1.001;
 /// Classic bounds, as the page has them.
 const CLASSIC: [f64; 20] = [
     1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1,
