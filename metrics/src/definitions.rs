@@ -46,7 +46,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "timestamp_source",
-        "where t1, t2, t3 and t4 were taken, as `kernel/kernel/kernel/kernel`; 16 kinds at most, further ones are `other`",
+        "where t1, t2, t3 and t4 were taken, as `kernel/kernel/kernel/kernel`; of the application's round trip `user/none/none/user`; 16 kinds at most, further ones are `other`",
     ),
     (
         "reason",
