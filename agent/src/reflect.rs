@@ -175,7 +175,7 @@ impl Responder {
             Sockets::Udp(sockets) => thread::scope(|scope| {
                 let respond = move || -> Result<_, ReflectError> {
                     datagrams::place(cpu)?;
-                    datagrams::Responding::new(sockets, reflector, mode, reflected).run(stop)
+                    datagrams::Responding::new(sockets, reflector, mode).told(reflected).run(stop)
                 };
                 let name = thread::Builder::new().name("responder".to_owned());
                 let thread = name.spawn_scoped(scope, respond).map_err(ReflectError::Thread)?;

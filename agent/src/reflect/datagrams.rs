@@ -85,12 +85,7 @@ pub struct Responding {
 }
 
 impl Responding {
-    pub fn new(
-        sockets: Vec<UdpSocket>,
-        reflector: Reflector,
-        mode: WaitMode,
-        reflected: Arc<Reflected>,
-    ) -> Self {
+    pub fn new(sockets: Vec<UdpSocket>, reflector: Reflector, mode: WaitMode) -> Self {
         let waiter = Waiter::new(sockets.iter().map(AsFd::as_fd));
         Self {
             sockets: sockets.into_iter().map(Answering::new).collect(),
@@ -101,8 +96,13 @@ impl Responding {
             errors: ErrorQueue::default(),
             reply: vec![0; MAX_UDP_PAYLOAD].into(),
             trouble: BTreeMap::new(),
-            reflected,
+            reflected: Arc::default(),
         }
+    }
+
+    /// What it does can be read there.
+    pub fn told(self, reflected: Arc<Reflected>) -> Self {
+        Self { reflected, ..self }
     }
 
     pub fn run(mut self, stop: &AtomicBool) -> Result<ReflectReport, ReflectError> {

@@ -66,8 +66,7 @@ fn no_true_t3_is_promised_once_departure_stamps_turn_out_not_to_come() {
     let (prober, template) = (socket(Some(responder.local_addr())), template());
     let reflector =
         Reflector::new(ReflectorConfig { max_rate: None, ..ReflectorConfig::default() });
-    let mut responding =
-        Responding::new(vec![responder], reflector, WaitMode::Sleep, Arc::default());
+    let mut responding = Responding::new(vec![responder], reflector, WaitMode::Sleep);
     let began = clock::monotonic();
     for _ in 0..ENOUGH_TO_MISS_STAMPS - 1 {
         assert_eq!(promised(&prober, &mut responding, &template), StampSource::Kernel);
@@ -87,8 +86,7 @@ fn a_true_t3_stays_promised_where_departures_are_stamped() {
     let (prober, template) = (socket(Some(responder.local_addr())), template());
     let reflector =
         Reflector::new(ReflectorConfig { max_rate: None, ..ReflectorConfig::default() });
-    let mut responding =
-        Responding::new(vec![responder], reflector, WaitMode::Sleep, Arc::default());
+    let mut responding = Responding::new(vec![responder], reflector, WaitMode::Sleep);
     for _ in 0..ENOUGH_TO_MISS_STAMPS {
         assert_eq!(promised(&prober, &mut responding, &template), StampSource::Kernel);
     }
