@@ -19,6 +19,9 @@ use crate::now;
 /// Beyond this the file is put aside as `NAME.1`, in place of the one before it.
 const LARGEST: u64 = 64 << 20;
 
+/// What was decided about a connection before anything was asked.
+pub const HANDSHAKE: &str = "tls";
+
 /// Refusals that are written at once, and how many more each second.
 const REFUSALS: u32 = 500;
 const REFUSALS_PER_SECOND: u32 = 50;
@@ -77,6 +80,8 @@ pub struct Written {
     pub allowed: u64,
     /// Decisions against.
     pub refused: u64,
+    /// Of those, connections that did not get through the handshake.
+    pub handshakes: u64,
     /// Refusals beyond what is written one by one.
     pub unwritten: u64,
     /// Lines that the disk would not take.
@@ -162,6 +167,7 @@ impl Log {
             Verdict::Allowed => self.written.allowed += 1,
             Verdict::Refused => {
                 self.written.refused += 1;
+                self.written.handshakes += u64::from(decision.what == HANDSHAKE);
                 if !self.has_token(now) {
                     self.written.unwritten += 1;
                     self.unsaid += 1;
@@ -298,7 +304,8 @@ mod tests {
         let later = begin + Duration::from_secs(1);
         audit.log().record(&decision(&peer, Verdict::Refused), later).unwrap();
         assert_eq!(lines(&path).len(), 503);
-        let written = Written { allowed: 1, refused: 10_001, unwritten: 9_500, failed: 0 };
+        let written =
+            Written { allowed: 1, refused: 10_001, handshakes: 0, unwritten: 9_500, failed: 0 };
         assert_eq!(audit.written(), written);
     }
 

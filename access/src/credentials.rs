@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use railgauge_core::access::Identity;
 use tokio::sync::{Notify, watch};
@@ -67,6 +67,13 @@ impl Credentials {
     /// Looks at the files now.
     pub fn look(&self) {
         self.shared.look.notify_one();
+    }
+
+    /// When our certificate ends, and the first of the authorities' ones: seconds since 1970.
+    pub fn ends(&self) -> [u64; 2] {
+        let current = self.current.borrow();
+        [current.own.ends, current.authority_ends]
+            .map(|ends| ends.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
     }
 
     /// What became of attempts to replace them.

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 
-use crate::audit::{Audit, Decision, Verdict, stranger};
+use crate::audit::{Audit, Decision, HANDSHAKE as HANDSHAKE_DECISION, Verdict, stranger};
 use crate::certificate;
 use crate::connection::{Bounds, Connection, Peer, Vouched, Who};
 use crate::credentials::Credentials;
@@ -197,7 +197,7 @@ impl Porter {
     fn refuse(&self, refused: &Refused) {
         let decision = Decision {
             peer: &refused.peer,
-            what: "tls",
+            what: HANDSHAKE_DECISION,
             verdict: Verdict::Refused,
             detail: &refused.why,
         };

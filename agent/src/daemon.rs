@@ -3,6 +3,7 @@
 //! ```text
 //! mesh thread -> recorder thread -> spool -> uplink (tokio) ~ coordinator
 //! responder thread                            |  plan, lease, orders
+//!          metrics (HTTP) reads all of them
 //! ```
 
 mod batch;
@@ -10,7 +11,9 @@ mod budget;
 pub mod config;
 mod endpoints;
 mod flight;
+mod http;
 mod keys;
+mod metrics;
 mod news;
 mod orders;
 mod recorder;
@@ -27,6 +30,7 @@ pub mod checks {
 }
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::sync_channel;
@@ -34,21 +38,25 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use railgauge_access::audit::{Audit, AuditError};
 use railgauge_access::credentials::Credentials;
+use railgauge_access::door::Guard;
 use railgauge_core::access::{self, Role};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
 use crate::inventory::{Roots, collect};
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, MeshCounters};
 use crate::pulse::Pulse;
 use crate::reflect::{ReflectError, Responder};
 use crate::spool::{self, Limits, Spool};
 use config::{Config, ConfigError, Flags};
 use endpoints::EndpointError;
+use http::{Gate, Pages};
 use keys::ReflectorKeys;
+use metrics::Metrics;
 use news::Said;
 use orders::Orders;
 use recorder::{Recorded, RecorderThread};
@@ -104,9 +112,38 @@ pub enum DaemonError {
         /// Who we are.
         node: String,
     },
+    /// Its audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Randomness.
     #[error("the kernel gives no random numbers")]
     Random(#[source] getrandom::Error),
+    /// Another process has the port of its pages.
+    #[error(
+        "http_listen = {address}: the port is in use; `ss -ltnp 'sport = :{port}'` names who has it: stop that, or choose another \
+         with http_listen",
+        port = address.port()
+    )]
+    PortInUse {
+        /// As configured.
+        address: SocketAddr,
+    },
+    /// The address of its pages cannot be had.
+    #[error("http_listen = {address}: cannot listen there")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file that was to name its addresses.
+    #[error("cannot write {path}")]
+    Addresses {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Anything else that the system refuses.
     #[error("cannot {doing}")]
     System {
@@ -127,6 +164,8 @@ pub struct Source {
     pub file: Option<PathBuf>,
     /// What was typed.
     pub flags: Flags,
+    /// Where the addresses in use are to be written.
+    pub addresses: Option<PathBuf>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -136,11 +175,13 @@ pub struct Source {
 pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     let mut signals = Signals::register().map_err(cannot("listen to signals"))?;
     let credentials = credentials(&config)?;
+    let (http_listener, http) = http::bind(config.http_listen).await?;
     let (spool, opening) =
         Spool::open(&config.state_dir, Limits::of(config.spool_bytes.as_bytes()))?;
     if !opening.damage.is_empty() || !opening.unreadable.is_empty() {
         tracing::error!("{opening}");
     }
+    let audit = Audit::open(&config.state_dir.join("audit.jsonl"))?;
     let instance = getrandom::u64().map_err(DaemonError::Random)?;
     let recorded = Arc::new(Recorded {
         spool: Mutex::new(spool),
@@ -153,13 +194,21 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     let responder = Responder::open(answering)?;
     let keys = ReflectorKeys::open(&config.state_dir, responder.key_ring());
     let endpoints = endpoints::bound(endpoints, &responder.listening());
+    let reflected = responder.reflected();
     let stop = Arc::new(AtomicBool::new(false));
     let responding = spawn_responder(responder, Arc::clone(&stop))?;
 
     let (windows, received) = sync_channel(RECORDER_QUEUE);
     let mesh = Mesh::start(config.cpu, WINDOW, windows).map_err(cannot("start the mesh"))?;
     let mesh = Arc::new(mesh);
-    let recorder = RecorderThread::new(config.node.clone(), instance, Arc::clone(&recorded));
+    let metrics = Arc::new(Metrics::new());
+    metrics.watch(Arc::clone(mesh.counters()), Arc::clone(&recorded), reflected);
+    let recorder = RecorderThread::new(
+        config.node.clone(),
+        instance,
+        Arc::clone(&recorded),
+        Arc::clone(&metrics),
+    );
     let recording = thread::Builder::new()
         .name("recorder".to_owned())
         .spawn(move || recorder.run(&received))
@@ -177,9 +226,17 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     };
     let (results, finished) = mpsc::unbounded_channel();
     let orders = Orders::new(config.node.clone(), instance, results);
-    let watched = Watched { mesh: Arc::clone(&mesh), recorded: Arc::clone(&recorded) };
+    let counters = Arc::clone(mesh.counters());
     let labels = config.labels.clone();
-    let node = NodeState::new(identity, labels, config.budget, Arc::clone(&mesh), orders, keys);
+    let node = NodeState::new(
+        identity,
+        labels,
+        config.budget,
+        Arc::clone(&mesh),
+        orders,
+        keys,
+        Arc::clone(&metrics),
+    );
     let (phase, phases) = watch::channel(Phase::Run);
     let (reconfigure, reconfigured) = mpsc::unbounded_channel();
     let (status, statuses) = watch::channel(String::new());
@@ -193,14 +250,36 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
         status,
     };
     let uplink = tokio::spawn(uplink.run());
+    let watched = Arc::new(Watched {
+        mesh: counters,
+        recorded: Arc::clone(&recorded),
+        uplink: uplink.abort_handle(),
+    });
+    let pages = Pages {
+        node: config.node.as_str().into(),
+        metrics: Arc::clone(&metrics),
+        watched: Arc::clone(&watched),
+    };
+    let guarded = credentials.clone().filter(|_| config.http_tls);
+    let gate = Gate {
+        guard: guarded.map_or(Guard::Plain, Guard::Open),
+        shown: config.shown(),
+        audit: audit.clone(),
+    };
+    metrics.watch_access(credentials.clone(), audit);
+    let serving = http::serve(http_listener, pages, gate);
+    let serving = serving.map_err(cannot("serve pages"))?;
+    if let Some(path) = &source.addresses {
+        http::publish(path, http)?;
+    }
     let notified = sd_notify::notify(&[NotifyState::Ready]);
     if let Err(error) = notified {
         tracing::debug!("no service manager to tell: {error}");
     }
 
-    let running = Running { config, source, credentials, reconfigure };
-    watch_over(running, &mut signals, statuses, &uplink, &watched).await;
-    drop(watched);
+    let running = Running { config, source, credentials, reconfigure, metrics };
+    watch_over(running, &mut signals, statuses, &watched).await;
+    serving.abort();
 
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     end(mesh, recording, &recorded).await;
@@ -256,20 +335,24 @@ struct Running {
     source: Source,
     credentials: Option<Credentials>,
     reconfigure: mpsc::UnboundedSender<uplink::Reconfigured>,
+    metrics: Arc<Metrics>,
 }
 
 /// Those that must not hang.
 struct Watched {
-    mesh: Arc<Mesh>,
+    mesh: Arc<MeshCounters>,
     recorded: Arc<Recorded>,
+    uplink: AbortHandle,
 }
 
 impl Watched {
     fn hangs(&self) -> Option<&'static str> {
-        if self.mesh.counters().alive.age() > MESH_HANGS {
+        if self.mesh.alive.age() > MESH_HANGS {
             Some("the probe thread")
         } else if self.recorded.alive.age() > RECORDER_HANGS {
             Some("the recorder")
+        } else if self.uplink.is_finished() {
+            Some("the uplink")
         } else {
             None
         }
@@ -281,7 +364,6 @@ async fn watch_over(
     mut running: Running,
     signals: &mut Signals,
     mut statuses: watch::Receiver<String>,
-    uplink: &JoinHandle<()>,
     watched: &Watched,
 ) {
     let pulse = sd_notify::watchdog_enabled().map_or(Duration::from_secs(5), |bound| bound / 2);
@@ -293,8 +375,7 @@ async fn watch_over(
             _ = signals.int.recv() => return,
             _ = signals.hup.recv() => running.reload(),
             _ = pulse.tick() => {
-                let hangs = watched.hangs().or_else(|| uplink.is_finished().then_some("the uplink"));
-                if let Some(who) = hangs {
+                if let Some(who) = watched.hangs() {
                     if said.is_news(who) {
                         tracing::error!("{who} hangs: the service manager's watchdog is not fed");
                     }
@@ -319,7 +400,9 @@ impl Running {
         if let Some(credentials) = &self.credentials {
             credentials.look();
         }
-        match self.read() {
+        let read = self.read();
+        self.metrics.reloaded(read.is_ok());
+        match read {
             Ok(new) => self.apply(new),
             Err(error) => {
                 tracing::error!("the configuration stays as it was: {}", with_cause(&error));

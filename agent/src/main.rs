@@ -25,6 +25,9 @@ struct Arguments {
     /// Print the configuration in force, and exit
     #[arg(long)]
     check_config: bool,
+    /// Write the addresses in use to this file once it listens
+    #[arg(long, value_name = "FILE")]
+    addresses_file: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -46,7 +49,11 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return print(&config);
     }
-    let source = Source { file: arguments.config, flags: arguments.flags };
+    let source = Source {
+        file: arguments.config,
+        flags: arguments.flags,
+        addresses: arguments.addresses_file,
+    };
     // One thread for the network, and those that wait for the disk.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -197,7 +197,7 @@ impl Mesh {
     }
 
     /// What it has done.
-    pub fn counters(&self) -> &MeshCounters {
+    pub const fn counters(&self) -> &Arc<MeshCounters> {
         &self.counters
     }
 

@@ -8,12 +8,13 @@ mod streams;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 pub use railgauge_core::reflector::PlainRequests;
-use railgauge_core::reflector::{Reflector, ReflectorConfig};
+use railgauge_core::reflector::{Counters, DropReason, Reflector, ReflectorConfig};
 use railgauge_core::stamp::Key;
 use railgauge_core::timestamp_source::StampSource;
 pub use railgauge_fabric::socket::OpenError;
@@ -95,11 +96,46 @@ pub struct Listening {
     pub stamps: Result<StampSource, String>,
 }
 
+/// What a responder to datagrams has done, readable while it runs.
+#[derive(Debug, Default)]
+pub struct Reflected {
+    received: AtomicU64,
+    replied: AtomicU64,
+    dropped: [AtomicU64; DropReason::ALL.len()],
+}
+
+impl Reflected {
+    /// Requests judged.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Replies made.
+    pub fn replied(&self) -> u64 {
+        self.replied.load(Ordering::Relaxed)
+    }
+
+    /// Requests without one, by reason.
+    pub fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> {
+        let counts = self.dropped.iter().map(|count| count.load(Ordering::Relaxed));
+        DropReason::ALL.into_iter().zip(counts)
+    }
+
+    fn publish(&self, counters: &Counters) {
+        self.replied.store(counters.replied, Ordering::Relaxed);
+        for (count, reason) in self.dropped.iter().zip(DropReason::ALL) {
+            count.store(counters.dropped(reason), Ordering::Relaxed);
+        }
+        self.received.store(counters.received, Ordering::Relaxed);
+    }
+}
+
 /// A reflector whose sockets are open.
 pub struct Responder {
     config: ReflectConfig,
     keys: KeyRing,
     sockets: Sockets,
+    reflected: Arc<Reflected>,
 }
 
 enum Sockets {
@@ -115,7 +151,13 @@ impl Responder {
             Transport::Udp => Sockets::Udp(datagrams::open(&config)?),
             Transport::Tcp => Sockets::Tcp(streams::open(&config)?),
         };
-        Ok(Self { keys: KeyRing::new(config.keys.clone()), config, sockets })
+        let keys = KeyRing::new(config.keys.clone());
+        Ok(Self { keys, config, sockets, reflected: Arc::default() })
+    }
+
+    /// What it will have done, by datagrams.
+    pub fn reflected(&self) -> Arc<Reflected> {
+        Arc::clone(&self.reflected)
     }
 
     /// Where it listens.
@@ -139,12 +181,14 @@ impl Responder {
             ..ReflectorConfig::default()
         });
         let (mode, cpu, keys) = (self.config.mode, self.config.cpu, self.keys);
+        let reflected = self.reflected;
         match self.sockets {
             Sockets::Tcp(listeners) => streams::run(listeners, reflector, keys, stop),
             Sockets::Udp(sockets) => thread::scope(|scope| {
                 let respond = move || -> Result<_, ReflectError> {
                     datagrams::place(cpu)?;
-                    datagrams::Responding::new(sockets, reflector, mode).with(keys).run(stop)
+                    let responding = datagrams::Responding::new(sockets, reflector, mode);
+                    responding.with(keys).told(reflected).run(stop)
                 };
                 let name = thread::Builder::new().name("responder".to_owned());
                 let thread = name.spawn_scoped(scope, respond).map_err(ReflectError::Thread)?;

@@ -168,6 +168,11 @@ impl Spool {
         self.home.identity
     }
 
+    /// Octets of all segments at most.
+    pub const fn most_bytes(&self) -> u64 {
+        self.limits.most_bytes
+    }
+
     /// What it holds and has lost.
     pub fn state(&self) -> State {
         State {

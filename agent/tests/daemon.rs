@@ -18,6 +18,7 @@ use railgauge_proto::convert::Batch;
 use railgauge_proto::v1;
 use railgauge_proto::v1::agent_message::Message as FromAgent;
 use railgauge_proto::v1::coordinator_message::Message as ToAgent;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -76,6 +77,76 @@ async fn windows_wait_for_a_coordinator_that_is_away_and_arrive_once() {
         next += batch.windows.len() as u64;
     }
     assert_eq!(agent.said().matches("probing goes on").count(), agent.said().lines().count());
+}
+
+/// A page of the agent, which says in `addresses` where it serves them.
+async fn page(addresses: &Path, path: &str) -> String {
+    let written = async {
+        loop {
+            if let Ok(text) = std::fs::read_to_string(addresses) {
+                return text;
+            }
+            tokio::time::sleep(10 * MS).await;
+        }
+    };
+    let text = tokio::time::timeout(LONG, written).await.expect("it listens");
+    let address: SocketAddr = text.strip_prefix("http=").unwrap().trim().parse().unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("{path} HTTP/1.0\r\nHost: a\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn its_metrics_say_what_it_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let (answering, mut fake) = (Answering::start(), Fake::start());
+    let addresses = dir.path().join("addresses");
+    let mut agent =
+        Agent::start(dir.path(), fake.address, "[budget]\ncpu_percent = 50", |command| {
+            command.arg("--addresses-file").arg(&addresses);
+        });
+    let mut session = fake.session().await;
+    session.plan(7, HOUR, vec![target("b", answering.at, 5 * MS, SECOND)]);
+    let mut answered = 0;
+    while answered < 60 {
+        answered +=
+            session.stored().await.windows.iter().map(|(_, w)| w.account.received).sum::<u64>();
+    }
+    let metrics = page(&addresses, "GET /metrics").await;
+    let value = |series: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in {metrics}")).parse().unwrap()
+    };
+    let class = "locality=\"rail\",memory=\"host\",transport=\"udp\"";
+    assert!(value(&format!("railgauge_probes_received_total{{{class}}}")) >= 60.0);
+    assert!(value("railgauge_windows_recorded_total") >= 1.0);
+    assert_eq!(value("railgauge_coordinator_connected"), 1.0);
+    assert_eq!(value("railgauge_plan_epoch"), 7.0);
+    assert_eq!(value("railgauge_plan_lease_valid"), 1.0);
+    assert_eq!(value("railgauge_paths_probed"), 1.0);
+    assert_eq!(value("railgauge_budget_cpu_percent"), 50.0);
+    assert_eq!(value("railgauge_spool_capacity_bytes"), 268_435_456.0);
+    assert_eq!(value("railgauge_reflector_requests_total"), 0.0);
+    assert!(metrics.contains("timestamp_source=\"user/none/none/user\""), "{metrics}");
+    assert!(page(&addresses, "GET /healthz").await.ends_with("\r\n\r\nok\n"));
+    assert!(page(&addresses, "GET /").await.contains("/metrics"));
+    assert!(page(&addresses, "POST /metrics").await.starts_with("HTTP/1.0 405"));
+    assert!(page(&addresses, "GET /nowhere").await.starts_with("HTTP/1.0 404"));
+    // A configuration that cannot be read changes nothing, and is told.
+    std::fs::write(&agent.config, "nonsense").unwrap();
+    agent.signal(Signal::SIGHUP);
+    let told = async {
+        let line = "railgauge_configuration_last_reload_successful 0\n";
+        while !page(&addresses, "GET /metrics").await.contains(line) {
+            tokio::time::sleep(10 * MS).await;
+        }
+    };
+    tokio::time::timeout(LONG, told).await.expect("the failed reload is in the metrics");
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.end().await, Some(0));
 }
 
 #[tokio::test]
@@ -419,16 +490,22 @@ async fn mistakes_of_the_operator_end_it_with_a_sentence() {
     let port = taken.local_addr().unwrap().port();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let good =
-        format!("insecure = true\nnode = \"a\"\nstate_dir = {:?}\n", dir.path().join("state"));
+    let good = format!(
+        "insecure = true\nnode = \"a\"\nhttp_listen = \"127.0.0.1:0\"\nstate_dir = {:?}\n",
+        dir.path().join("state")
+    );
     let endpoint = |address: &str, port: u16| {
         format!("{good}[[endpoint]]\nport = \"lo\"\naddress = \"{address}\"\nudp_port = {port}\n")
     };
-    let unwritable = format!("insecure = true\nstate_dir = {:?}\n", file.join("below"));
+    let unwritable = good.replace("/state\"", "/file/below\"");
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let page = busy.local_addr().unwrap().to_string();
     for (text, code, said) in [
         ("insecure = maybe".to_owned(), 2, "agent.toml:1"),
         ("state_dir = \"/x\"".to_owned(), 2, "/etc/railgauge/tls/"),
         (unwritable, 3, "below"),
+        (good.replace("127.0.0.1:0", &page), 3, "the port is in use"),
+        (good.replace("127.0.0.1:0", "0.0.0.0:0"), 2, "that is no loopback address"),
         (endpoint("127.0.0.1", port), 3, "in use by another process"),
         (endpoint("192.0.2.1", 0), 2, "is not an address of this machine"),
     ] {

@@ -21,7 +21,7 @@ use tonic::Status;
 use crate::clock;
 use crate::fleet::Fleet;
 use crate::judging::{Current, Judging, Measured, of_agent};
-use crate::registry::{Node, State};
+use crate::registry::Node;
 
 /// When nobody says: what is judged, too.
 const SINCE: Duration = crate::judging::JUDGED;
@@ -48,16 +48,10 @@ pub fn node_doc(node: &Node, verdict: Verdict) -> NodeDoc {
         rail: each.endpoint.rail,
         address: each.address.to_string(),
     };
-    let state = match node.state {
-        State::Connected => "connected",
-        State::Reconnecting => "reconnecting",
-        State::Lost => "lost",
-        State::Left => "left",
-    };
     NodeDoc {
         name: node.hello.node.to_string(),
         verdict,
-        state: state.to_owned(),
+        state: node.state.as_str().to_owned(),
         notes: node.notes(),
         labels: node.hello.labels.clone(),
         version: node.hello.software_version.clone(),

@@ -14,7 +14,7 @@ use tonic::Status;
 use crate::clock::Now;
 use crate::hello::{AgentEndpoint, Hello, printable};
 use crate::probe_keys::ProbeKeys;
-use crate::registry::{Health, JoinError, Joined, Node, Registry, SessionId};
+use crate::registry::{Health, JoinError, Joined, Node, Registry, SessionId, State};
 
 /// Messages that wait for one stream at most. A sweep has one order of a node under way at a time, with its cancellation; an
 /// agent for which so many wait does not read.
@@ -244,6 +244,11 @@ impl Fleet {
     /// All nodes as they are now, by name.
     pub fn nodes(&self) -> Vec<Node> {
         self.inner().registry.nodes().map(|(_, node)| node.clone()).collect()
+    }
+
+    /// Nodes in a state.
+    pub fn in_state(&self, state: State) -> usize {
+        self.inner().registry.nodes().filter(|(_, node)| node.state == state).count()
     }
 
     /// Open streams.

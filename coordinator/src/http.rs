@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -30,6 +30,7 @@ use crate::documents;
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::judging::Judging;
+use crate::metrics::Metrics;
 use crate::sweeps::Sweeps;
 pub use shown::Shown;
 
@@ -43,6 +44,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// What the pages are made of.
 #[derive(Clone, Debug)]
 pub struct Pages {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Whether windows are stored.
     pub ingest: Ingest,
     /// Becomes true when the coordinator stops.
@@ -81,6 +84,7 @@ pub fn router(pages: Pages, shown: access::Shown, audit: Audit) -> Router {
         .route("/sweeps", get(sweeps))
         .route("/sweeps/{id}", get(sweep))
         .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
         .fallback(async || text(StatusCode::NOT_FOUND, "there is no such page: / has them all\n"))
         .method_not_allowed_fallback(async || {
             text(StatusCode::METHOD_NOT_ALLOWED, "pages can only be read: GET or HEAD\n")
@@ -193,6 +197,21 @@ async fn sweep(State(pages): State<Pages>, Path(name): Path<String>) -> Response
         Some(Body::from(sweep_page(&sweep)))
     });
     made(page.await.ok().flatten(), html)
+}
+
+/// Made outside the async threads: it looks at the store's directory. A connection lasts only so long (see `USE`). A scraper that kept
+/// it would one day be cut off in the middle of a page, so it is told to open another each time.
+async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let made = tokio::task::spawn_blocking(move || {
+        let accept = headers.get_all(header::ACCEPT).iter();
+        pages.metrics.registry.answer(accept.filter_map(|value| value.to_str().ok()))
+    });
+    match made.await {
+        Ok((kind, body)) => {
+            ([(header::CONTENT_TYPE, kind), (header::CONNECTION, "close")], body).into_response()
+        }
+        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "this cannot be made: see the log\n"),
+    }
 }
 
 async fn healthz(State(pages): State<Pages>) -> Response {

@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use railgauge_core::path::Path;
+use railgauge_core::path_window::PathWindow;
 use railgauge_core::time::{Monotonic, Wall};
+use railgauge_metrics::Probes;
 use railgauge_proto::convert::Batch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -129,17 +132,23 @@ impl<S> Clone for Ingest<S> {
 }
 
 impl<S: Keeper> Ingest<S> {
-    /// Starts the thread, which owns `store` from now on.
+    /// Starts the thread, which owns `store` from now on. What it stores, `probes` is told.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(store: S) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(store: S, probes: Arc<Probes>) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, received) = channel::channel();
         let counters = Arc::new(Counters::default());
         let backlog = Arc::new(Semaphore::new(BACKLOG / UNIT));
         let counted = Arc::clone(&counters);
-        let writer =
-            Writer { store, jobs: received, counters: counted, trouble: None, failing: None };
+        let writer = Writer {
+            store,
+            probes,
+            jobs: received,
+            counters: counted,
+            trouble: None,
+            failing: None,
+        };
         let thread = thread::Builder::new().name("ingest".to_owned()).spawn(|| writer.run())?;
         Ok((Self { jobs, backlog, counters }, thread))
     }
@@ -188,6 +197,7 @@ impl<S: Keeper> Ingest<S> {
 
 struct Writer<S> {
     store: S,
+    probes: Arc<Probes>,
     jobs: channel::Receiver<Job<S>>,
     counters: Arc<Counters>,
     /// What last went wrong with maintenance.
@@ -278,6 +288,11 @@ impl<S: Keeper> Writer<S> {
         let outcomes = self.store.ingest(&batches, now.wall);
         debug_assert_eq!(outcomes.len(), waiting.len(), "one outcome for each batch");
         self.tell(&outcomes);
+        for (incoming, outcome) in batches.iter().zip(&outcomes) {
+            if *outcome == Outcome::Stored {
+                self.probes.add(windows(&incoming.batch));
+            }
+        }
         for ((settled, _room, instance, first_sequence, windows), outcome) in
             waiting.into_iter().zip(outcomes)
         {
@@ -314,10 +329,16 @@ impl<S: Keeper> Writer<S> {
     }
 }
 
+/// The windows of a batch, each with its path.
+fn windows(batch: &Batch) -> impl Iterator<Item = (&Path, &PathWindow)> {
+    batch.windows.iter().filter_map(|(path, window)| Some((batch.paths.get(*path)?, window)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::session::tests::batch;
+    use railgauge_metrics::Registry;
 
     struct Full(usize);
 
@@ -334,7 +355,8 @@ mod tests {
 
     #[tokio::test]
     async fn batches_are_stored_in_groups_and_every_sender_hears() {
-        let (ingest, thread) = Ingest::start(Full(0)).unwrap();
+        let registry = Registry::new("1");
+        let (ingest, thread) = Ingest::start(Full(0), registry.probes()).unwrap();
         let (settled, mut heard) = mpsc::channel(4);
         for first_sequence in 0..3 {
             let mut batch = railgauge_proto::convert::batch(&batch("a", 3)).unwrap();
@@ -352,6 +374,8 @@ mod tests {
         assert_eq!(ingest.counters().windows_failed.load(Relaxed), 3);
         assert_eq!(ingest.counters().failing().as_deref(), Some("no space left on device"));
         assert_eq!(ingest.backlog.available_permits(), BACKLOG / UNIT);
+        let counted = registry.families().iter().any(|f| f.name() == "railgauge_probes_sent_total");
+        assert!(!counted, "what is not stored is in no metric");
         ingest.finish();
         thread.join().unwrap();
         assert_eq!(ingest.with_store(|_| ()).await, Err(Closed));

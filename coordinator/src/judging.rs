@@ -49,6 +49,8 @@ const KEPT_SERIES: usize = 512;
 /// Agents that are read again for series told as one, at least; else as many as there are. Where so many are accused that this
 /// does not do, the rest is judged by the medians of single paths, which accuses less.
 const READ_AGAIN: usize = 256;
+/// Paths that are told as the worst.
+const WORST: usize = 10;
 /// Findings that are kept; more are counted.
 const MOST_FINDINGS: usize = 1_000;
 
@@ -79,8 +81,19 @@ pub struct Current {
     pub paths: BTreeMap<Path, Verdict>,
     /// Of each node.
     pub nodes: BTreeMap<NodeName, Verdict>,
+    /// The paths with the highest p99 of network RTT, the highest first.
+    pub worst: Vec<Worst>,
     /// Why there is no judgement, or not of all.
     pub error: Option<String>,
+}
+
+/// A path with its network RTT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worst {
+    /// Which.
+    pub path: Path,
+    /// At p50, p90 and p99, nanoseconds; none where losses decide.
+    pub network_rtt_ns: [Option<u64>; 3],
 }
 
 /// Judges, and keeps the last judgement.
@@ -165,6 +178,7 @@ impl Judging {
                     paths: paths.map(|(facts, j)| (facts.path().clone(), j.verdict)).collect(),
                     open: followed(&before, &judgement, now),
                     nodes: judgement.nodes,
+                    worst: worst(&work.facts),
                     error: (more > 0).then(|| {
                         format!(
                             "{more} more findings are not listed: the worst {MOST_FINDINGS} are"
@@ -323,6 +337,23 @@ impl Work {
         };
         verdict::judge_facts(facts, &node_inputs(nodes, facts), &self.settings, &mut show)
     }
+}
+
+fn worst(facts: &[PathFacts]) -> Vec<Worst> {
+    let mut ranked: Vec<(u64, &PathFacts)> =
+        facts.iter().filter_map(|facts| Some((facts.network_rtt()[2]?, facts))).collect();
+    let by_p99 = |(p99, facts): &(u64, &PathFacts)| (std::cmp::Reverse(*p99), facts.path().clone());
+    if ranked.len() > WORST {
+        // Of many paths, few are worth sorting.
+        ranked.select_nth_unstable_by_key(WORST - 1, |(p99, _)| std::cmp::Reverse(*p99));
+        ranked.truncate(WORST);
+    }
+    ranked.sort_by_key(by_p99);
+    let told = |(_, facts): (u64, &PathFacts)| Worst {
+        path: facts.path().clone(),
+        network_rtt_ns: facts.network_rtt(),
+    };
+    ranked.into_iter().map(told).collect()
 }
 
 fn without_windows(path: Path, timeout_ns: u64) -> PathInput {

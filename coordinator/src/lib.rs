@@ -10,6 +10,7 @@ pub mod hello;
 pub mod http;
 pub mod ingest;
 pub mod judging;
+pub mod metrics;
 pub mod notify;
 pub mod operator;
 pub mod planning;

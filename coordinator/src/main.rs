@@ -147,7 +147,9 @@ async fn until_stopped(arguments: &Arguments, running: &Running, signals: &mut S
             _ = signals.interrupt.recv() => return,
             _ = signals.hang_up.recv() => {
                 notify::reloading();
-                match config::load(arguments.config.as_deref(), &arguments.flags) {
+                let read = config::load(arguments.config.as_deref(), &arguments.flags);
+                running.pages.metrics.reloaded(read.is_ok());
+                match read {
                     Ok(config) => running.reload(config),
                     Err(error) => {
                         tracing::error!("the configuration stays as it was: {}", sentence(&error));

@@ -41,6 +41,21 @@ pub enum State {
     Left,
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Connected, Self::Reconnecting, Self::Lost, Self::Left];
+
+    /// The word used in documents and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Reconnecting => "reconnecting",
+            Self::Lost => "lost",
+            Self::Left => "left",
+        }
+    }
+}
+
 /// Why an agent may not join.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {

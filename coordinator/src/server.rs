@@ -18,7 +18,7 @@ use railgauge_proto::v1::agents_server::AgentsServer;
 use railgauge_proto::v1::operator_server::OperatorServer;
 use railgauge_proto::{DESCRIPTORS, MAX_MESSAGE};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Server;
@@ -30,6 +30,7 @@ use crate::fleet::Fleet;
 use crate::http::{self, Pages};
 use crate::ingest::{Ingest, Store};
 use crate::judging::Judging;
+use crate::metrics::{Metrics, Sources};
 use crate::operator::Operator;
 use crate::planning::{self, Plans};
 use crate::probe_keys::{self, KeysError, ProbeKeys};
@@ -187,7 +188,9 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
     let (keys, keeper) = ProbeKeys::open(&config.state_dir, &config, clock::now())?;
     let store = Store::open(store_config(&config))?;
     let reader = store.reader();
-    let (ingest, writer) = Ingest::start(store).map_err(StartError::Thread)?;
+    let metrics = Arc::new(Metrics::default());
+    let probes = Arc::clone(&metrics.probes);
+    let (ingest, writer) = Ingest::start(store, probes).map_err(StartError::Thread)?;
     let fleet = Arc::new(Fleet::with_keys(config.lease.duration(), keys));
     let (stopping, stop) = watch::channel(false);
     let (window, shown, http_tls) = (config.window, config.shown(), config.http_tls);
@@ -212,7 +215,17 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         ingest: ingest.clone(),
         audit: audit.clone(),
     };
+    metrics.watch(Sources {
+        fleet: Arc::clone(&fleet),
+        ingest: ingest.clone(),
+        judging: judging.clone(),
+        sweeps: sweeps.clone(),
+        plans: plan,
+        config: configs.clone(),
+    });
+    metrics.watch_access(credentials.clone(), audit.clone());
     let pages = Pages {
+        metrics,
         ingest: ingest.clone(),
         stopping: stop.clone(),
         fleet: Arc::clone(&fleet),
@@ -227,15 +240,12 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
         door.map_err(|source| StartError::Listen { key: "listen", address: grpc, source })?;
     let gate = Rpcs(audit.clone());
     let pages_guard = credentials.clone().filter(|_| http_tls).map_or(Guard::Plain, Guard::Open);
-    let pages_door = Door::open(http_listener, pages_guard, http::USE, audit.clone());
-    let pages_door = pages_door.map_err(|source| StartError::Listen {
-        key: "http_listen",
-        address: http,
-        source,
-    })?;
+    let pages_audit = audit.clone();
+    let pages_door = || Door::open(http_listener, pages_guard, http::USE, pages_audit);
     let servers = vec![
         serve_grpc(door, gate, agents, operator, stop.clone()).await?,
-        serve_http(pages_door, http::router(pages.clone(), shown, audit.clone()), stop),
+        serve_http(pages_door, http::router(pages.clone(), shown, audit.clone()), stop)
+            .map_err(StartError::Thread)?,
     ];
     let helpers = vec![
         tokio::spawn(planning::run(Arc::clone(&fleet), configs.clone(), epochs, plans)),
@@ -312,14 +322,34 @@ async fn serve_grpc(
     }))
 }
 
-fn serve_http(door: Door, router: Router, stop: watch::Receiver<bool>) -> JoinHandle<()> {
-    tokio::spawn(async move {
+/// On a thread of its own: a whole fleet delivers its windows at the same instant, and who asks for a page or for health then does not
+/// queue behind all of it.
+fn serve_http(
+    open: impl FnOnce() -> io::Result<Door>,
+    router: Router,
+    stop: watch::Receiver<bool>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let door = {
+        let _there = runtime.enter();
+        open()?
+    };
+    let (ended, end) = oneshot::channel::<()>();
+    let serve = async move {
         let service = router.into_make_service_with_connect_info::<Peer>();
         let server = axum::serve(door, service);
         if let Err(error) = server.with_graceful_shutdown(told(stop)).await {
             tracing::error!("HTTP ended: {error}");
         }
-    })
+    };
+    let run = move || {
+        runtime.block_on(serve);
+        // What is still being made is for nobody any more.
+        runtime.shutdown_background();
+        drop(ended);
+    };
+    thread::Builder::new().name("http".to_owned()).spawn(run)?;
+    Ok(tokio::spawn(async move { drop(end.await) }))
 }
 
 /// Waits for the stop.

@@ -74,6 +74,8 @@ pub struct Sweeps {
     table: Arc<Mutex<BTreeMap<String, Sweep>>>,
     kept: Arc<Kept>,
     config: watch::Receiver<Arc<Config>>,
+    /// Those that ended since the start of the process, by verdict.
+    ended: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 /// What a sweep's task holds.
@@ -151,7 +153,7 @@ impl Sweeps {
             (found.id, Sweep { started, cancel, done: 0, measurements: 0, ended: Some(ended) })
         });
         let table = Arc::new(Mutex::new(table.collect()));
-        let sweeps = Self { fleet, table, kept: Arc::new(kept), config };
+        let sweeps = Self { fleet, table, kept: Arc::new(kept), config, ended: Arc::default() };
         sweeps.forget_oldest(&mut sweeps.table(), "");
         Ok(sweeps)
     }
@@ -159,6 +161,11 @@ impl Sweeps {
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, Sweep>> {
         // An entry is written whole.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that ended since the start of the process, by verdict.
+    pub fn ended(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts one; its events end with `finished`.
@@ -196,7 +203,7 @@ impl Sweeps {
     }
 
     /// One that has not ended.
-    fn running(&self) -> Option<String> {
+    pub fn running(&self) -> Option<String> {
         let table = self.table();
         let mut running = table.iter().filter(|(_, sweep)| sweep.ended.is_none());
         running.next().map(|(id, _)| id.clone())
@@ -258,6 +265,7 @@ impl Sweeps {
             self.table().remove(id);
             return;
         }
+        *self.ended().entry(finished.verdict.clone()).or_default() += 1;
         let document = self.kept.write(id, finished.json);
         let mut table = self.table();
         if let Some(sweep) = table.get_mut(id) {

@@ -43,6 +43,20 @@ pub enum Severity {
     Failed,
 }
 
+impl Severity {
+    /// All of them, rising.
+    pub const ALL: [Self; 3] = [Self::Unknown, Self::Degraded, Self::Failed];
+
+    /// The word used in results.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What kind of thing is accused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +96,23 @@ pub enum FindingKind {
     Unreachable,
     /// Too few samples, or none.
     NoData,
+}
+
+impl FindingKind {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::NetworkLatency, Self::HostDelay, Self::Loss, Self::Unreachable, Self::NoData];
+
+    /// The word used in results.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NetworkLatency => "network-latency",
+            Self::HostDelay => "host-delay",
+            Self::Loss => "loss",
+            Self::Unreachable => "unreachable",
+            Self::NoData => "no-data",
+        }
+    }
 }
 
 /// How large the effect is, with its interval.

@@ -46,7 +46,15 @@ pub const RPCS: &[Cell] = &[
 const THROUGH: &[&str] =
     &["nobody", "agent", "other-agent", "coordinator", "viewer", "operator", "admin"];
 
-/// Pages. `/nowhere` is served with 404.
+/// Pages of an agent. `/nowhere` is served with 404.
+pub const AGENT_PAGES: &[Cell] = &[
+    Cell { what: "/healthz", served: THROUGH },
+    Cell { what: "/", served: VIEWERS },
+    Cell { what: "/metrics", served: VIEWERS },
+    Cell { what: "/nowhere", served: VIEWERS },
+];
+
+/// Pages of the coordinator. `/nowhere` is served with 404.
 pub const PAGES: &[Cell] = &[
     Cell { what: "/healthz", served: THROUGH },
     Cell { what: "/", served: VIEWERS },

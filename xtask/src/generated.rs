@@ -1,5 +1,5 @@
-//! `cargo xtask gen`: man pages and shell completions, made from the definition of the commands, and the code of the wire,
-//! made from its specification. Committed, so that packages need no build step for them and a reader of a change sees
+//! `cargo xtask gen`: man pages and shell completions, made from the definition of the commands, the code of the wire, made from
+//! its specification, and the reference of the metrics. Committed, so that packages need no build step for them and a reader of a change sees
 //! what changed for users.
 
 use crate::repo::Repo;
@@ -22,6 +22,7 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 pub fn all(repo: &Repo) -> Result<Files, Failure> {
     let mut all = files(railgauge_cli::args::command())?;
     all.append(&mut crate::wire::files(repo)?);
+    all.insert("docs/metrics.md".to_owned(), railgauge_metrics::document().into_bytes());
     Ok(all)
 }
 

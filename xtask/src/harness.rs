@@ -94,7 +94,15 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// When it does not end with status 0 or 1 within `bound`, or prints something else.
     pub fn json(&self, command: Command, name: &str, bound: Duration) -> Result<Value, Failure> {
-        let ended = self.complete(command, name, bound)?;
+        self.read(self.start(command, name)?, name, bound)
+    }
+
+    /// The same of one that runs.
+    ///
+    /// # Errors
+    /// As [`Bench::json`].
+    pub fn read(&self, running: Running, name: &str, bound: Duration) -> Result<Value, Failure> {
+        let ended = running.finish(bound)?;
         if !matches!(ended.code, Some(0 | 1)) {
             let said = ended.stderr.trim();
             return Err(Failure::new(format!("{name} ended with {:?}: {said}", ended.code)));

@@ -10,6 +10,7 @@ pub mod deny;
 mod failure;
 pub mod generated;
 pub mod harness;
+pub mod http;
 pub mod long;
 pub mod process;
 pub mod repo;

@@ -19,6 +19,7 @@ mod outcome;
 mod recording;
 mod rotation;
 mod scale;
+mod scrape;
 mod sockperf;
 mod standard;
 mod sweep;
@@ -100,6 +101,7 @@ pub static ROWS: &[Row] = &[
     closed::ROW,
     tls_cost::ROW,
     rotation::ROW,
+    scrape::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

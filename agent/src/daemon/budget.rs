@@ -1,11 +1,13 @@
 //! What probing may cost, enforced here whatever the plan says (design D7).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use railgauge_core::stamp::request_len;
 use railgauge_core::time::Monotonic;
+use railgauge_metrics::Class;
 
 use super::config::Budget;
 use crate::mesh::LaneSetup;
@@ -70,7 +72,7 @@ pub fn factor(lanes: &[LaneSetup], budget: &Budget) -> u32 {
 #[derive(Debug, Default)]
 pub struct Unsent {
     since: Option<Monotonic>,
-    probes: f64,
+    probes: BTreeMap<Class, f64>,
 }
 
 impl Unsent {
@@ -78,22 +80,29 @@ impl Unsent {
     pub fn pass(&mut self, now: Monotonic, lanes: &[LaneSetup], factor: u32) {
         let before = self.since.replace(now).unwrap_or(now);
         if factor > 1 {
-            let rate: f64 = lanes.iter().map(|l| 1.0 / l.interval.as_secs_f64().max(1e-9)).sum();
             let share = 1.0 - 1.0 / f64::from(factor);
-            self.probes += now.saturating_since(before).as_secs_f64() * rate * share;
+            let seconds = now.saturating_since(before).as_secs_f64() * share;
+            for lane in lanes {
+                let unsent = seconds / lane.interval.as_secs_f64().max(1e-9);
+                *self.probes.entry(Class::of(&lane.path)).or_default() += unsent;
+            }
         }
     }
 
     /// So many.
     pub fn probes(&self) -> u64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "never negative"
-        )]
-        let probes = self.probes as u64;
-        probes
+        whole(self.probes.values().sum())
     }
+
+    /// So many of each class.
+    pub fn by_class(&self) -> impl Iterator<Item = (&Class, u64)> {
+        self.probes.iter().map(|(class, probes)| (class, whole(*probes)))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative")]
+const fn whole(probes: f64) -> u64 {
+    probes as u64
 }
 
 /// Measures this process.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use railgauge_access::authorize::Shown;
 use railgauge_access::files::Files;
 use railgauge_core::path::{Endpoint, NameError, NodeName, PortName};
 use railgauge_core::settings::{self, SettingsError, Size};
@@ -69,6 +70,18 @@ pub enum ConfigError {
         /// What to do about it.
         way: &'static str,
     },
+    /// Pages beyond this machine.
+    #[error(
+        "http_listen = {0}: that is no loopback address, and pages in plaintext are shown on loopback only; use 127.0.0.1:{port}, or set \
+         http_tls = true, or allow_plain_metrics = true to show /metrics and /healthz to everybody",
+        port = .0.port()
+    )]
+    PlainPages(SocketAddr),
+    /// TLS with nothing to make it from.
+    #[error(
+        "http_tls = true needs certificates, and insecure = true is without: take one of them out"
+    )]
+    InsecureTls,
 }
 
 /// A port that probes leave from and are answered at.
@@ -112,6 +125,7 @@ pub struct Budget {
 struct File {
     node: Option<String>,
     coordinator: Option<String>,
+    http_listen: Option<SocketAddr>,
     state_dir: Option<PathBuf>,
     spool_bytes: Option<Size>,
     cpu: Option<usize>,
@@ -119,6 +133,8 @@ struct File {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     insecure: Option<bool>,
+    http_tls: Option<bool>,
+    allow_plain_metrics: Option<bool>,
     answer_unauthenticated: Option<bool>,
     labels: BTreeMap<String, String>,
     budget: Option<Budget>,
@@ -134,6 +150,9 @@ pub struct Flags {
     /// The coordinator [default: https://127.0.0.1:7460, or http:// when insecure]
     #[arg(long, env = "RAILGAUGE_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
+    /// Where it serves its metrics and its health by HTTP [default: 127.0.0.1:7462]
+    #[arg(long, env = "RAILGAUGE_HTTP_LISTEN", value_name = "ADDR:PORT")]
+    pub http_listen: Option<SocketAddr>,
     /// Where recorded windows wait for the coordinator [default: /var/lib/railgauge-agent]
     #[arg(long, env = "RAILGAUGE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -158,6 +177,18 @@ pub struct Flags {
         default_missing_value = "true", value_name = "BOOL"
     )]
     pub insecure: Option<bool>,
+    /// Serve pages by TLS, to viewers, operators and admins
+    #[arg(
+        long, env = "RAILGAUGE_HTTP_TLS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub http_tls: Option<bool>,
+    /// Serve /metrics and /healthz without TLS on any address, and no other page there
+    #[arg(
+        long, env = "RAILGAUGE_ALLOW_PLAIN_METRICS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub allow_plain_metrics: Option<bool>,
     /// Whether probes without authentication are answered, as those of `railgauge ping` [default: true]
     #[arg(long, env = "RAILGAUGE_ANSWER_UNAUTHENTICATED", value_name = "BOOL")]
     pub answer_unauthenticated: Option<bool>,
@@ -170,6 +201,8 @@ pub struct Config {
     pub node: String,
     /// The coordinator's URL.
     pub coordinator: String,
+    /// Where metrics and health are served.
+    pub http_listen: SocketAddr,
     /// Where recorded windows wait.
     pub state_dir: PathBuf,
     /// How large they may become.
@@ -185,6 +218,10 @@ pub struct Config {
     pub key: PathBuf,
     /// Plaintext, on loopback.
     pub insecure: bool,
+    /// Pages by TLS.
+    pub http_tls: bool,
+    /// Metrics and health without it, on any address.
+    pub allow_plain_metrics: bool,
     /// Whether probes without authentication are answered.
     pub answer_unauthenticated: bool,
     /// What operators select nodes by.
@@ -242,6 +279,10 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
             .coordinator
             .or(file.coordinator)
             .unwrap_or_else(|| format!("{scheme}://127.0.0.1:7460")),
+        http_listen: flags
+            .http_listen
+            .or(file.http_listen)
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7462))),
         state_dir: flags
             .state_dir
             .or(file.state_dir)
@@ -255,6 +296,11 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
         cert: tls(flags.cert, file.cert, "cert.pem"),
         key: tls(flags.key, file.key, "key.pem"),
         insecure,
+        http_tls: flags.http_tls.or(file.http_tls).unwrap_or(false),
+        allow_plain_metrics: flags
+            .allow_plain_metrics
+            .or(file.allow_plain_metrics)
+            .unwrap_or(false),
         answer_unauthenticated: flags
             .answer_unauthenticated
             .or(file.answer_unauthenticated)
@@ -291,6 +337,15 @@ impl Config {
         let files = Files { ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() };
         (!self.insecure).then_some(files)
     }
+
+    /// Who may see which pages.
+    pub fn shown(&self) -> Shown {
+        match (self.http_tls, self.http_listen.ip().is_loopback()) {
+            (true, _) => Shown::ByPolicy,
+            (false, true) => Shown::Here,
+            (false, false) => Shown::MetricsOnly,
+        }
+    }
 }
 
 fn check(config: &Config) -> Result<(), ConfigError> {
@@ -303,6 +358,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::Value { key: "coordinator", value, what });
     }
     check_scheme(config)?;
+    if config.insecure && config.http_tls {
+        return Err(ConfigError::InsecureTls);
+    }
+    if config.shown() == Shown::MetricsOnly && !config.allow_plain_metrics {
+        return Err(ConfigError::PlainPages(config.http_listen));
+    }
     check_counts(config)?;
     const LEAST_SPOOL: u64 = 1 << 20;
     if config.spool_bytes.as_bytes() < LEAST_SPOOL {
@@ -411,6 +472,11 @@ mod tests {
                 "agent.toml:3: endpoint.address: invalid IP address",
             ),
             ("insecure = true\ncoordinator = \"http://192.0.2.1:7460\"", "an address on loopback"),
+            (
+                "insecure = true\nhttp_listen = \"0.0.0.0:7462\"",
+                "http_listen = 0.0.0.0:7462: that is no loopback address",
+            ),
+            ("insecure = true\nhttp_listen = \"7462\"", "agent.toml:2: http_listen: "),
             ("insecure = true\nnode = \"a b\"", "node: \"a b\" is no node name"),
             (&format!("{endpoint}\"0.0.0.0\""), "endpoint.address = 0.0.0.0: one address"),
             (

@@ -13,6 +13,7 @@ use railgauge_proto::MOST_WINDOWS;
 use tokio::sync::Notify;
 
 use super::batch::{WindowMaker, batch};
+use super::metrics::Metrics;
 use crate::mesh::RawWindow;
 use crate::pulse::Pulse;
 use crate::spool::{Key, Spool};
@@ -59,6 +60,7 @@ pub struct RecorderThread {
     next_sequence: u64,
     maker: WindowMaker,
     shared: Arc<Recorded>,
+    metrics: Arc<Metrics>,
     gathered: Vec<RawWindow>,
     outcomes: usize,
     flush_at: Option<Monotonic>,
@@ -67,13 +69,14 @@ pub struct RecorderThread {
 
 impl RecorderThread {
     /// For windows of `node`, recorded by this start of the process.
-    pub fn new(node: String, instance: u64, shared: Arc<Recorded>) -> Self {
+    pub fn new(node: String, instance: u64, shared: Arc<Recorded>, metrics: Arc<Metrics>) -> Self {
         Self {
             node,
             instance,
             next_sequence: 0,
             maker: WindowMaker::default(),
             shared,
+            metrics,
             gathered: Vec::new(),
             outcomes: 0,
             flush_at: None,
@@ -115,6 +118,8 @@ impl RecorderThread {
             return;
         }
         let made: Vec<_> = gathered.iter().map(|raw| (raw, self.maker.make(raw))).collect();
+        // What was measured, whether or not the disk takes it.
+        self.metrics.probes.add(made.iter().map(|(raw, window)| (&*raw.path, window)));
         let message = batch(&self.node, self.instance, self.next_sequence, &made);
         let windows = u32::try_from(message.windows.len()).unwrap_or(u32::MAX);
         let key = Key { instance: self.instance, first_sequence: self.next_sequence, windows };
@@ -124,6 +129,7 @@ impl RecorderThread {
         let appended = self.shared.spool().append(key, &payload);
         match appended {
             Ok(()) => {
+                self.metrics.windows_recorded.inc_by(windows.into());
                 if std::mem::take(&mut self.failing) {
                     tracing::warn!("recording windows again");
                 }

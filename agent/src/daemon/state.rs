@@ -14,6 +14,7 @@ use railgauge_proto::{convert, protocol, v1};
 use super::budget::{self, CpuBudget, CpuMeter};
 use super::config::Budget;
 use super::keys::ReflectorKeys;
+use super::metrics::Metrics;
 use super::news::{Said, printable};
 use super::orders::Orders;
 use super::orders::Room;
@@ -81,6 +82,7 @@ pub struct NodeState {
     spool: v1::SpoolState,
     connected: bool,
     said: Said,
+    metrics: Arc<Metrics>,
 }
 
 impl NodeState {
@@ -92,7 +94,9 @@ impl NodeState {
         mesh: Arc<Mesh>,
         orders: Orders,
         keys: ReflectorKeys,
+        metrics: Arc<Metrics>,
     ) -> Self {
+        metrics.budget(&budget);
         Self {
             identity,
             labels,
@@ -114,6 +118,7 @@ impl NodeState {
             spool: v1::SpoolState::default(),
             connected: false,
             said: Said::default(),
+            metrics,
         }
     }
 
@@ -148,6 +153,7 @@ impl NodeState {
     pub fn connected(&mut self, welcome: &v1::Welcome) {
         tracing::info!("connected to the coordinator, {}", printable(&welcome.software_version));
         self.connected = true;
+        self.metrics.connected.set(1.0);
         self.epoch = 0;
         self.keys.connected();
         if welcome.window_ns > 0 {
@@ -159,6 +165,7 @@ impl NodeState {
     /// The stream has ended. The plan goes on; sweeps do not.
     pub fn disconnected(&mut self) {
         self.connected = false;
+        self.metrics.connected.set(0.0);
         self.orders.cancel_all();
     }
 
@@ -169,6 +176,7 @@ impl NodeState {
             return;
         }
         self.epoch = plan.epoch;
+        self.metrics.plan_epoch.set(plan.epoch);
         self.lease = Duration::from_nanos(plan.lease_ns);
         self.keys_valid = Duration::from_nanos(plan.probe_keys_valid_ns);
         let (lanes, left_out) = lanes(&plan.targets, &self.identity.endpoints);
@@ -214,8 +222,8 @@ impl NodeState {
     /// Adapts the rate to lease and budgets; to be called about twice a second.
     pub fn tick(&mut self) {
         let now = clock::monotonic();
-        let without =
-            if self.lease_until.is_some_and(|until| now >= until) { WITHOUT_LEASE } else { 1 };
+        let expired = self.lease_until.is_some_and(|until| now >= until);
+        let without = if expired { WITHOUT_LEASE } else { 1 };
         let rate = budget::factor(&self.lanes, &self.budget);
         self.orders.tick(now);
         self.keys.tick();
@@ -231,6 +239,10 @@ impl NodeState {
             self.factor = factor;
             self.mesh.slow(factor);
         }
+        let metrics = &self.metrics;
+        metrics.lease_valid.set(f64::from(self.lease_until.is_some() && !expired));
+        metrics.rate_divisor.set(factor.into());
+        metrics.over_budget(self.over_budget.by_class());
     }
 
     fn say_when_keys_are_over(&mut self, now: Monotonic) {
@@ -271,6 +283,7 @@ impl NodeState {
     pub fn reconfigured(&mut self, labels: BTreeMap<String, String>, budget: Budget) -> bool {
         let news = labels != self.labels;
         (self.labels, self.budget) = (labels, budget);
+        self.metrics.budget(&budget);
         self.tick();
         news
     }

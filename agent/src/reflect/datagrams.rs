@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use railgauge_fabric::socket::{
 };
 use railgauge_fabric::{clock, thread};
 
-use super::{KeyRing, LONGEST_SLEEP, Listening, ReflectConfig, ReflectError, ReflectReport};
+use super::{
+    KeyRing, LONGEST_SLEEP, Listening, ReflectConfig, ReflectError, ReflectReport, Reflected,
+};
 use crate::WaitMode;
 use crate::departures::DepartureStamps;
 
@@ -82,6 +85,7 @@ pub struct Responding {
     errors: ErrorQueue,
     reply: Box<[u8]>,
     trouble: BTreeMap<&'static str, u64>,
+    reflected: Arc<Reflected>,
 }
 
 impl Responding {
@@ -98,6 +102,7 @@ impl Responding {
             errors: ErrorQueue::default(),
             reply: vec![0; MAX_UDP_PAYLOAD].into(),
             trouble: BTreeMap::new(),
+            reflected: Arc::default(),
         }
     }
 
@@ -106,7 +111,13 @@ impl Responding {
         Self { keys, ..self }
     }
 
+    /// What it does can be read there.
+    pub fn told(self, reflected: Arc<Reflected>) -> Self {
+        Self { reflected, ..self }
+    }
+
     pub fn run(mut self, stop: &AtomicBool) -> Result<ReflectReport, ReflectError> {
+        let mut published = 0;
         while !stop.load(Ordering::Relaxed) {
             if self.mode == WaitMode::Sleep {
                 self.waiter.wait(LONGEST_SLEEP).map_err(ReflectError::Wait)?;
@@ -119,6 +130,11 @@ impl Responding {
                 if ready.error || self.sockets[index].stamps_due > 0 {
                     self.take_departures(index);
                 }
+            }
+            let counters = self.reflector.counters();
+            if counters.received != published {
+                published = counters.received;
+                self.reflected.publish(counters);
             }
         }
         Ok(ReflectReport::new(self.reflector.counters(), self.trouble))

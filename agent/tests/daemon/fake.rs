@@ -283,7 +283,7 @@ pub fn command() -> Command {
 
 pub fn write_config(config: &Path, state: &Path, coordinator: SocketAddr, more: &str) {
     let text = format!(
-        "node = \"a\"\ninsecure = true\ncoordinator = \"http://{coordinator}\"\nstate_dir = {state:?}\n{more}\n\
+        "node = \"a\"\ninsecure = true\ncoordinator = \"http://{coordinator}\"\nhttp_listen = \"127.0.0.1:0\"\nstate_dir = {state:?}\n{more}\n\
          [[endpoint]]\nport = \"lo\"\naddress = \"127.0.0.1\"\nudp_port = 0\n"
     );
     std::fs::write(config, text).unwrap();

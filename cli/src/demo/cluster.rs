@@ -316,6 +316,8 @@ fn start_agent(
     let name = node_name(number);
     let mut text = format!("insecure = true\nnode = \"{name}\"\ncoordinator = \"{url}\"\n");
     // Writing to a String cannot fail.
+    // All on one machine: each at its own address, at a port that nobody has.
+    let _ = writeln!(text, "http_listen = \"{}:0\"", at.ip());
     let _ = writeln!(text, "labels = {{ rack = \"r{}\" }}", number.div_ceil(4));
     let _ = writeln!(text, "[[endpoint]]\nport = \"lo\"\nrail = 0");
     let _ = writeln!(text, "address = \"{}\"\nudp_port = {}", at.ip(), at.port());

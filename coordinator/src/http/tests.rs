@@ -110,6 +110,47 @@ async fn many_browsers_get_one_page() {
 }
 
 #[tokio::test]
+async fn metrics_count_what_is_stored_and_once() {
+    let c = coordinator().await;
+    let http = c.running.http;
+    let mut a = Agent::joined(c.running.grpc, "a", 1).await;
+    let page = get(http, "/metrics").await;
+    assert_eq!(page.status, 200);
+    assert!(page.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"));
+    assert!(!page.body.contains("railgauge_probes_sent_total"), "nothing was measured yet");
+    for _ in 0..2 {
+        let batch = crate::session::tests::batch("a", 5);
+        a.say(railgauge_proto::v1::agent_message::Message::Batch(batch)).await;
+        a.acknowledgement().await;
+    }
+    let page = get(http, "/metrics").await.body;
+    for line in [
+        "railgauge_windows_ingested_total 1",
+        "railgauge_windows_duplicate_total 1",
+        "railgauge_probes_sent_total{locality=\"rail\",memory=\"host\",transport=\"udp\"} 5",
+        "railgauge_nodes{state=\"connected\"} 1",
+        "railgauge_nodes{state=\"lost\"} 0",
+        "railgauge_store_failing 0",
+        "railgauge_configuration_last_reload_successful 1",
+    ] {
+        assert!(page.contains(&format!("\n{line}\n")), "no {line} in {page}");
+    }
+    assert!(page.contains("railgauge_probe_app_rtt_seconds_count"), "{page}");
+    assert!(!page.contains("railgauge_incidents_open{"), "nothing is judged yet");
+    let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: application/vnd.google.protobuf;\
+                   proto=io.prometheus.client.MetricFamily;encoding=delimited\r\n\r\n";
+    let mut stream = TcpStream::connect(http).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    within(stream.read_to_end(&mut all)).await.unwrap();
+    let head = String::from_utf8_lossy(&all);
+    assert!(
+        head.contains("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily")
+    );
+    c.running.stop().await;
+}
+
+#[tokio::test]
 async fn a_store_that_is_ill_is_said_on_the_page() {
     let c = coordinator().await;
     let http = c.running.http;

@@ -129,6 +129,14 @@ fn a_slow_node_is_found_alike_from_memory_and_from_the_store() {
     judging.judge(&mut work, &nodes, now);
     let first = judging.current();
     assert_eq!((first.verdict, first.open.len(), first.paths.len()), (Verdict::Degraded, 1, 20));
+    let p99s: Vec<_> = first.worst.iter().map(|worst| worst.network_rtt_ns[2]).collect();
+    assert_eq!(p99s.len(), 10);
+    assert!(p99s.is_sorted_by(|a, b| a >= b) && p99s[9].is_some(), "{p99s:?}");
+    assert!(
+        first.worst[..8]
+            .iter()
+            .all(|w| [&w.path.src, &w.path.dst].iter().any(|end| end.node.as_str() == "n3"))
+    );
     // Found again, it is the same finding; an error in between ends nothing, and is said.
     work.error = Some("no disk".into());
     judging.judge(&mut work, &nodes, now);

@@ -1,6 +1,7 @@
 //! Questions, asked by any thread, answered from the files as they are at one instant.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -270,6 +271,20 @@ impl Reader {
             None => drop(all.insert(series, stored.window)),
         })?;
         Ok(all)
+    }
+
+    /// Octets on disk.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn octets(&self) -> io::Result<u64> {
+        self.files.octets()
+    }
+
+    /// Windows let go because the store was full, ever.
+    pub fn windows_dropped(&self) -> u64 {
+        let state = self.tally.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.dropped.values().fold(0, |sum, counts| sum.saturating_add(counts.windows))
     }
 
     /// What was ever stored.

@@ -130,6 +130,12 @@ impl PathFacts {
     pub const fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Network RTT at the quantile of each step of the settings ([`Settings::network`]), nanoseconds. `None` where there are too few
+    /// samples, or losses decide.
+    pub fn network_rtt(&self) -> [Option<u64>; 3] {
+        self.parts[Part::Network as usize].map(|measured| Some(measured?.value))
+    }
 }
 
 /// A path among the others.

@@ -299,7 +299,7 @@ async fn measure_agent(
     std::fs::write(
         &config,
         format!(
-            "node = {SUBJECT:?}\ninsecure = true\ncoordinator = \"http://{address}\"\nstate_dir = {:?}\n\
+            "node = {SUBJECT:?}\ninsecure = true\ncoordinator = \"http://{address}\"\nhttp_listen = \"{HOME}:0\"\nstate_dir = {:?}\n\
              [[endpoint]]\nport = \"lo\"\naddress = \"{HOME}\"\nudp_port = 0\n",
             home.join("state")
         ),

@@ -15,7 +15,9 @@ use prost_types::FileDescriptorSet;
 use railgauge_access::authority::{Authority, Request};
 use railgauge_core::access::Role;
 use railgauge_proto::{DESCRIPTORS, protocol, v1};
-use railgauge_testbed::closed::{Answer, Cell, Client, Hostility, PAGES, Person, RPCS, people};
+use railgauge_testbed::closed::{
+    AGENT_PAGES, Answer, Cell, Client, Hostility, PAGES, Person, RPCS, people,
+};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -30,6 +32,9 @@ struct Args {
     /// `railgauge-coordinator`.
     #[arg(long)]
     coordinator: PathBuf,
+    /// `railgauge-agent`.
+    #[arg(long)]
+    agent: PathBuf,
     /// Connections that are held open and say nothing, on each listener.
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
@@ -80,7 +85,7 @@ async fn run(args: &Args) -> Result<Value, Failure> {
     let authority = Authority::init(&args.scratch.join("ca"), "matrix.internal", now(), DAY)?;
     let (daemon, grpc, http) = start(args, &authority).await?;
     let audit = args.scratch.join("state/audit.jsonl");
-    let mut judge = Judge { audit, read: 0, cells: 0, audited: 0, violations: Vec::new() };
+    let mut judge = Judge::of(audit);
     judge.complete()?;
     let people = people(&authority, now())?;
     for person in &people {
@@ -98,6 +103,15 @@ async fn run(args: &Args) -> Result<Value, Failure> {
             }
         }
     }
+    let (_agent, agent_http) = start_agent(args, &authority, grpc).await?;
+    let mut agents = Judge::of(args.scratch.join("agent/audit.jsonl"));
+    for person in &people {
+        let client = Client { tls: person.tls.clone(), grpc, http: agent_http };
+        for cell in AGENT_PAGES {
+            agents.page(person, cell, client.page(cell.what).await).await?;
+        }
+    }
+    judge.take(agents);
     let named = |name: &str| people.iter().find(|person| person.name == name);
     let (viewer, agent) = named("viewer").zip(named("agent")).ok_or("nobody to be served")?;
     let viewer = Client { tls: viewer.tls.clone(), grpc, http };
@@ -106,7 +120,7 @@ async fn run(args: &Args) -> Result<Value, Failure> {
     let peak_kib = daemon.peak_kib()?;
     Ok(json!({
         "hostile": hostility.figures, "idle": args.idle, "coordinator_peak_mib": peak_kib / 1_024, "seed": args.seed,
-        "cells": judge.cells, "audited": judge.audited, "rpcs": RPCS.len(), "pages": PAGES.len(),
+        "cells": judge.cells, "audited": judge.audited, "rpcs": RPCS.len(), "pages": PAGES.len() + AGENT_PAGES.len(),
         "violations": judge.violations,
     }))
 }
@@ -155,6 +169,49 @@ async fn start(
     }
 }
 
+async fn start_agent(
+    args: &Args,
+    authority: &Authority,
+    grpc: SocketAddr,
+) -> Result<(Daemon, SocketAddr), Failure> {
+    let at = |name: &str| args.scratch.join(name);
+    let hosts = ["127.0.0.1".to_owned()];
+    let request =
+        Request { role: Role::Agent, name: "paged", hosts: &hosts, from: now(), valid: DAY };
+    let (cert, key, ca) = (at("paged.pem"), at("paged.key"), at("ca/ca.pem"));
+    authority.issue(&request)?.save(&cert, &key)?;
+    let state = at("agent");
+    let text = format!(
+        "node = \"paged\"\ncoordinator = \"https://{grpc}\"\nstate_dir = {state:?}\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n\
+         http_listen = \"127.0.0.1:0\"\nhttp_tls = true\n[[endpoint]]\nport = \"lo\"\naddress = \"127.0.0.1\"\nudp_port = 0\n"
+    );
+    std::fs::write(at("agent.toml"), text)?;
+    let addresses = at("agent-addresses");
+    let child = Command::new(&args.agent)
+        .env_clear()
+        .arg("--config")
+        .arg(at("agent.toml"))
+        .arg("--addresses-file")
+        .arg(&addresses)
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(at("agent.log"))?)
+        .spawn()?;
+    let daemon = Daemon(child);
+    let deadline = tokio::time::Instant::now() + START;
+    loop {
+        let text = std::fs::read_to_string(&addresses).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("http="));
+        if let Some(http) = line.and_then(|address| address.parse().ok()) {
+            return Ok((daemon, http));
+        }
+        if tokio::time::Instant::now() > deadline {
+            let log = std::fs::read_to_string(at("agent.log"))?;
+            return Err(format!("the agent does not listen: {log}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn hello(node: &str) -> v1::Hello {
     v1::Hello {
         protocol: Some(protocol::OURS),
@@ -181,6 +238,16 @@ struct Judge {
 }
 
 impl Judge {
+    fn of(audit: PathBuf) -> Self {
+        Self { audit, read: 0, cells: 0, audited: 0, violations: Vec::new() }
+    }
+
+    fn take(&mut self, other: Self) {
+        self.cells += other.cells;
+        self.audited += other.audited;
+        self.violations.extend(other.violations);
+    }
+
     /// The table has every RPC that there is.
     fn complete(&mut self) -> Result<(), Failure> {
         let set = FileDescriptorSet::decode(DESCRIPTORS)?;
@@ -234,10 +301,9 @@ impl Judge {
             Answer::Page(401) => (person.name == "nobody" && !served, ("refused", cell.what)),
             Answer::Page(403) => (person.known && !served, ("refused", cell.what)),
             Answer::Page(200) => (served, ("allowed", cell.what)),
-            Answer::Page(404) => (
-                served && ["/nowhere", "/sweeps/s1", "/metrics"].contains(&cell.what),
-                ("allowed", cell.what),
-            ),
+            Answer::Page(404) => {
+                (served && ["/nowhere", "/sweeps/s1"].contains(&cell.what), ("allowed", cell.what))
+            }
             _ => (false, ("", cell.what)),
         };
         if cell.what == "/healthz" && through {

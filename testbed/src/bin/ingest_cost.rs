@@ -19,6 +19,7 @@ use railgauge_core::path::Path;
 use railgauge_core::path_window::PathWindow;
 use railgauge_core::rollup::Rollup;
 use railgauge_core::time::Wall;
+use railgauge_metrics::Registry;
 use railgauge_proto::{convert, v1};
 use railgauge_testbed::fresh::{self, Fresh, PROBES, WINDOW_NS};
 
@@ -57,13 +58,14 @@ fn main() -> Result<(), Error> {
     let windows = batches.len() * options.paths;
     let octets = batches.iter().map(Vec::len).sum::<usize>();
     let (mut decoding, mut converting, mut whole) = (Vec::new(), Vec::new(), Vec::new());
-    let mut wall = Vec::new();
+    let (mut wall, mut counting) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds.max(1) {
         decoding.push(cost(windows, || decode(&batches))?.cpu_ns);
         converting.push(cost(windows, || check(&batches))?.cpu_ns);
         let cost = cost(windows, || take_in(&batches, windows as u64 * PROBES))?;
         whole.push(cost.cpu_ns);
         wall.push(cost.wall_ns);
+        counting.push(count(&batches, windows)?.cpu_ns);
     }
     let store =
         options.store_dir.as_ref().map(|dir| durable(dir, &batches, windows)).transpose()?;
@@ -76,6 +78,7 @@ fn main() -> Result<(), Error> {
         "wall_ns_per_window": median(&mut wall),
         "decode_ns_per_window": median(&mut decoding),
         "decode_and_check_ns_per_window": median(&mut converting),
+        "metrics_ns_per_window": median(&mut counting),
         "octets_per_window": octets / windows.max(1),
         "windows": windows, "rounds": options.rounds, "agents": options.agents, "paths": options.paths,
         "samples_per_series": PROBES, "series": 4, "seed": options.seed,
@@ -124,6 +127,14 @@ fn check(batches: &[Vec<u8>]) {
     for octets in batches {
         black_box(checked(octets));
     }
+}
+
+/// What the metrics of stored windows take, decoded as these are by then.
+fn count(batches: &[Vec<u8>], windows: usize) -> std::io::Result<Cost> {
+    let checked: Vec<convert::Batch> = batches.iter().map(|octets| checked(octets)).collect();
+    let registry = Registry::new("1");
+    let probes = registry.probes();
+    cost(windows, || checked.iter().for_each(|batch| probes.add(self::windows(batch))))
 }
 
 /// Ranges of sequences that are known, by agent and instance: begin and end. The rule is that of the store, which keeps the ranges on disk.

@@ -475,7 +475,7 @@ fn configuration(
     spool_bytes: u64,
 ) -> std::io::Result<String> {
     let mut text = format!(
-        "insecure = true\nnode = \"{name}\"\ncoordinator = \"http://{coordinator}\"\nspool_bytes = \"{}MiB\"\n",
+        "insecure = true\nnode = \"{name}\"\ncoordinator = \"http://{coordinator}\"\nhttp_listen = \"127.0.0.1:0\"\nspool_bytes = \"{}MiB\"\n",
         spool_bytes >> 20
     );
     for rail in 0..rails {

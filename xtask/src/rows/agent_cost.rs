@@ -14,7 +14,15 @@ pub const ROW: Row = Row {
     shows: "an agent costs little more than its system calls",
     bound: "64 targets x 10 probes/s and as many answered: CPU <= 1.5 x the bare C loop, median of alternating pairs, with and without \
             authentication; <= 64 MiB resident",
-    covers: &["core", "fabric", "proto", "agent", "testbed/bare", "testbed/src/bin/agent_load.rs"],
+    covers: &[
+        "core",
+        "fabric",
+        "proto",
+        "metrics",
+        "agent",
+        "testbed/bare",
+        "testbed/src/bin/agent_load.rs",
+    ],
     judged: Judged::InFullOnly,
     run,
 };

@@ -34,6 +34,7 @@ fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
         .map_err(|error| Failure::because("cannot make a directory for the coordinator", error))?;
     let mut command = bench.program("closed_matrix", None);
     command.arg("--coordinator").arg(bench.repo().release("railgauge-coordinator"));
+    command.arg("--agent").arg(bench.repo().release("railgauge-agent"));
     command.arg("--scratch").arg(&scratch);
     command.args(["--idle", scale.pick("1000", "10000")]);
     let report = bench.json(command, "closed_matrix", PATIENCE)?;

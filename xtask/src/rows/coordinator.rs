@@ -17,7 +17,10 @@ const AUTHORITY: &str = "authority";
 /// One that runs, with its state on the disk of the scratch directory.
 pub struct Coordinator {
     running: Running,
-    address: String,
+    /// Where it answers gRPC.
+    pub address: String,
+    /// Where it serves pages.
+    pub http: String,
     scratch: PathBuf,
     authority: Option<PathBuf>,
 }
@@ -25,7 +28,12 @@ pub struct Coordinator {
 impl Coordinator {
     /// Starts one with nothing in its store, in plaintext.
     pub fn start(bench: &Bench<'_>) -> Result<Self, Failure> {
-        Self::start_with(bench, &["--insecure"], None)
+        Self::start_with(bench, &[])
+    }
+
+    /// The same with further flags.
+    pub fn start_with(bench: &Bench<'_>, flags: &[&str]) -> Result<Self, Failure> {
+        Self::begin(bench, &[&["--insecure"], flags].concat(), None)
     }
 
     /// The same with certificates of an authority of its own.
@@ -47,10 +55,10 @@ impl Coordinator {
         ];
         let files = files.map(|(flag, file)| [flag.to_owned(), format!("{AUTHORITY}/{file}")]);
         let flags: Vec<&str> = files.iter().flatten().map(String::as_str).collect();
-        Self::start_with(bench, &flags, Some(dir))
+        Self::begin(bench, &flags, Some(dir))
     }
 
-    fn start_with(
+    fn begin(
         bench: &Bench<'_>,
         flags: &[&str],
         authority: Option<PathBuf>,
@@ -70,23 +78,34 @@ impl Coordinator {
                 return Err(Failure::new(format!("the coordinator ended: {}", said.trim())));
             }
             let text = std::fs::read_to_string(&file).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("grpc="));
-            Ok(line.filter(|_| text.ends_with('\n')).map(str::to_owned))
+            let line =
+                |key| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+            Ok(line("grpc=").zip(line("http=")).filter(|_| text.ends_with('\n')))
         })?;
-        let address =
+        let (address, http) =
             address.ok_or_else(|| Failure::new("the coordinator did not say where it listens"))?;
-        Ok(Self { running, address, scratch, authority })
+        Ok(Self { running, address, http, scratch, authority })
     }
 
     /// Puts a load on it; a batch that is missing or counted twice is a failure at every scale.
     pub fn load(&self, bench: &Bench<'_>, flags: &[&str]) -> Result<Value, Failure> {
+        self.finish_load(bench, self.begin_load(bench, flags)?)
+    }
+
+    /// Begins to put a load on it.
+    pub fn begin_load(&self, bench: &Bench<'_>, flags: &[&str]) -> Result<Running, Failure> {
         let mut command = bench.program("fleet_load", None);
         let pid = self.running.pid().to_string();
         command.args([self.address.as_str(), "--pid", &pid]).args(flags);
         if let Some(dir) = &self.authority {
             command.arg("--authority").arg(dir);
         }
-        let report = bench.json(command, "fleet_load", Duration::from_secs(600))?;
+        bench.start(command, "fleet_load")
+    }
+
+    /// Waits for the end of a load; a batch that is missing or counted twice is a failure at every scale.
+    pub fn finish_load(&self, bench: &Bench<'_>, load: Running) -> Result<Value, Failure> {
+        let report = bench.read(load, "fleet_load", Duration::from_secs(600))?;
         match violations("fleet_load", &report)?.as_slice() {
             [] => Ok(report),
             found => {

@@ -16,6 +16,7 @@ pub const ROW: Row = Row {
         "core/src/path_window.rs",
         "core/src/rollup.rs",
         "proto/src",
+        "metrics/src",
         "coordinator/src",
         "testbed/src/fresh.rs",
         "testbed/src/bin/ingest_cost.rs",
@@ -30,6 +31,7 @@ const STORE: &str = "store";
 const FIGURES: &[(&str, &str, &str)] = &[
     ("/decode_ns_per_window", "decoding alone", "ns a window"),
     ("/decode_and_check_ns_per_window", "decoding and checking", "ns a window"),
+    ("/metrics_ns_per_window", "counting for Prometheus", "ns a window"),
     ("/octets_per_window", "a window", "octets"),
     ("/durable_windows_per_second", "durable store", "windows/s"),
     (

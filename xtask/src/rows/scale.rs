@@ -9,7 +9,14 @@ pub const ROW: Row = Row {
     name: "scale",
     shows: "one coordinator serves 1,000 agents of 64 paths and loses, doubles or refuses no window",
     bound: "by its own gRPC, windows of 10 s for 5 min: <= 1 core and <= 1.5 GiB; every window acknowledged and counted once",
-    covers: &["core", "proto", "coordinator", "testbed/src/load", "testbed/src/bin/fleet_load.rs"],
+    covers: &[
+        "core",
+        "proto",
+        "metrics",
+        "coordinator",
+        "testbed/src/load",
+        "testbed/src/bin/fleet_load.rs",
+    ],
     judged: Judged::InFullOnly,
     run,
 };

@@ -5,21 +5,34 @@ use serde_json::Value;
 
 /// Each crate of the workspace and the ones it may depend on (but for tests).
 ///
-/// `testbed` uses everything; `xtask` takes from `cli` the definition of its commands.
+/// `testbed` uses everything; `xtask` takes from `cli` the definition of its commands, from `metrics` that of the metrics.
 const ARROWS: &[(&str, &[&str])] = &[
     ("railgauge-core", &[]),
     ("railgauge-proto", &["railgauge-core"]),
     ("railgauge-access", &["railgauge-core"]),
     ("railgauge-kernels", &[]),
     ("railgauge-fabric", &["railgauge-core", "railgauge-kernels"]),
+    ("railgauge-metrics", &["railgauge-core"]),
     (
         "railgauge-agent",
-        &["railgauge-access", "railgauge-core", "railgauge-proto", "railgauge-fabric"],
+        &[
+            "railgauge-access",
+            "railgauge-core",
+            "railgauge-proto",
+            "railgauge-fabric",
+            "railgauge-metrics",
+        ],
     ),
     ("railgauge-report", &["railgauge-core"]),
     (
         "railgauge-coordinator",
-        &["railgauge-access", "railgauge-core", "railgauge-proto", "railgauge-report"],
+        &[
+            "railgauge-access",
+            "railgauge-core",
+            "railgauge-proto",
+            "railgauge-report",
+            "railgauge-metrics",
+        ],
     ),
     (
         "railgauge-cli",
@@ -39,13 +52,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "railgauge-proto",
             "railgauge-kernels",
             "railgauge-fabric",
+            "railgauge-metrics",
             "railgauge-report",
             "railgauge-agent",
             "railgauge-coordinator",
             "railgauge-cli",
         ],
     ),
-    ("xtask", &["railgauge-cli"]),
+    ("xtask", &["railgauge-cli", "railgauge-metrics"]),
 ];
 
 /// What would bring a clock, a socket, a file or a driver into core.
