@@ -16,7 +16,7 @@ use std::process::Command;
 pub use contents::{DAEMONS, PACKAGES, Package};
 
 /// Who answers for the packages.
-const MAINTAINER: &str = "Railgauge maintainers <railgauge@lists.debian.org>";
+const MAINTAINER: &str = "Railgauge maintainers <maintainers@railgauge.example>";
 
 /// What one packing is about.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Edition {
     pub epoch: String,
     /// Where packages are left.
     pub out: PathBuf,
+    /// A line added to each configuration file: what another version may do to it.
+    pub configuration: &'static str,
 }
 
 /// A packed package.
@@ -48,12 +50,18 @@ impl Edition {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: repo.git(&["log", "-1", "--format=%ct"])?,
             out: repo.target().join("package"),
+            configuration: "",
         })
     }
 
-    /// The same programs under another version and somewhere else, for trying an upgrade.
-    pub fn called(&self, version: &str, out: impl Into<PathBuf>) -> Self {
-        Self { version: version.to_owned(), out: out.into(), ..self.clone() }
+    /// The same somewhere else.
+    pub fn below(&self, out: impl Into<PathBuf>) -> Self {
+        Self { out: out.into(), ..self.clone() }
+    }
+
+    /// The same programs as another version whose configuration has changed, for trying an upgrade.
+    pub fn next(&self, version: &str, configuration: &'static str) -> Self {
+        Self { version: version.to_owned(), configuration, ..self.clone() }
     }
 }
 

@@ -15,8 +15,10 @@ mod intervals;
 mod merging;
 mod omission;
 mod outcome;
+mod packages;
 mod recording;
 mod scale;
+mod service;
 mod sockperf;
 mod standard;
 mod sweep;
@@ -94,6 +96,8 @@ pub static ROWS: &[Row] = &[
     sweep::ROW,
     agent_cost::ROW,
     fleet_conservation::ROW,
+    service::ROW,
+    packages::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

@@ -11,18 +11,33 @@ struct Tool {
     program: &'static str,
     package: &'static str,
     wanted_for: &'static str,
+    /// Unpacked even as root: installed, it would start a service.
+    unpacked: bool,
 }
 
 const TOOLS: &[Tool] = &[
-    Tool { program: "sockperf", package: "sockperf", wanted_for: "the comparison of latencies" },
-    Tool { program: "chromium", package: "chromium", wanted_for: "looking at the HTML pages" },
-    Tool { program: "ip", package: "iproute2", wanted_for: "an interface that goes down mid-run" },
+    installed("sockperf", "sockperf", "the comparison of latencies"),
+    installed("chromium", "chromium", "looking at the HTML pages"),
+    installed("ip", "iproute2", "an interface that goes down mid-run"),
+    installed("python3", "python3", "checks against other implementations"),
+    installed("strip", "binutils", "packages without debugging symbols"),
+    installed("readelf", "binutils", "what packages depend on"),
+    installed("dpkg-deb", "dpkg", "Debian packages"),
+    installed("lintian", "lintian", "checking Debian packages"),
+    installed("rpmbuild", "rpm", "RPM packages"),
+    installed("unshare", "util-linux", "machines of the tests' own"),
+    installed("systemd-analyze", "systemd", "services under a real service manager"),
     Tool {
-        program: "python3",
-        package: "python3",
-        wanted_for: "checks against other implementations",
+        program: "promtool",
+        package: "prometheus",
+        wanted_for: "checking the alert rules",
+        unpacked: true,
     },
 ];
+
+const fn installed(program: &'static str, package: &'static str, wanted_for: &'static str) -> Tool {
+    Tool { program, package, wanted_for, unpacked: false }
+}
 
 /// The Python packages that check our bytes, pinned: an oracle that changes by itself proves nothing.
 const PYTHON_PACKAGES: &[&str] = &["hdrhistogram==0.10.8", "scapy==2.8.0"];
@@ -55,6 +70,20 @@ pub fn sockperf(repo: &Repo) -> Result<PathBuf, Failure> {
         Failure::new(
             "sockperf is missing: apt install sockperf, or run `cargo xtask test` with a network",
         )
+    })
+}
+
+/// A program of a Debian package that [`prepare`] gets.
+///
+/// # Errors
+/// When it did not.
+pub fn program(repo: &Repo, program: &str) -> Result<PathBuf, Failure> {
+    find(repo, program).ok_or_else(|| {
+        let package = TOOLS.iter().find(|tool| tool.program == program);
+        let package = package.map_or(program, |tool| tool.package);
+        Failure::new(format!(
+            "{program} is missing: apt install {package}, or run `cargo xtask tools` with a network"
+        ))
     })
 }
 
@@ -106,7 +135,8 @@ fn find(repo: &Repo, program: &str) -> Option<PathBuf> {
 fn install(repo: &Repo, tool: &Tool) -> Result<(), Failure> {
     let package = tool.package;
     say!("{} is missing ({}): fetching Debian's {package}", tool.program, tool.wanted_for);
-    let done = if Uid::effective().is_root() { by_apt(package) } else { unpack(repo, package) };
+    let by_apt_too = Uid::effective().is_root() && !tool.unpacked;
+    let done = if by_apt_too { by_apt(package) } else { unpack(repo, package) };
     done.and_then(|()| match find(repo, tool.program) {
         Some(_) => Ok(()),
         None => Err(Failure::new(format!("{package} holds no program `{}`", tool.program))),

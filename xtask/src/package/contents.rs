@@ -57,12 +57,18 @@ pub const PACKAGES: &[Package] = &[
                 from: From::Tree("deploy/completions/railgauge.bash"),
                 to: "usr/share/bash-completion/completions/railgauge",
             },
-            File { from: From::Tree("deploy/completions/_railgauge"), to: "usr/share/zsh/site-functions/_railgauge" },
+            File {
+                from: From::Tree("deploy/completions/_railgauge"),
+                to: "usr/share/zsh/site-functions/_railgauge",
+            },
             File {
                 from: From::Tree("deploy/completions/railgauge.fish"),
                 to: "usr/share/fish/vendor_completions.d/railgauge.fish",
             },
-            File { from: From::Compressed("docs/measurement.md"), to: "usr/share/doc/railgauge/measurement.md" },
+            File {
+                from: From::Compressed("docs/measurement.md"),
+                to: "usr/share/doc/railgauge/measurement.md",
+            },
         ],
     },
     Package {
@@ -74,12 +80,27 @@ pub const PACKAGES: &[Package] = &[
         section: "net",
         files: &[
             File { from: From::Program("railgauge-agent"), to: "usr/bin/railgauge-agent" },
-            File { from: From::Tree("deploy/systemd/railgauge-agent.service"), to: "usr/lib/systemd/system/railgauge-agent.service" },
-            File { from: From::Tree("deploy/sysusers.d/railgauge.conf"), to: "usr/lib/sysusers.d/railgauge-agent.conf" },
-            File { from: From::Tree("deploy/tmpfiles.d/railgauge.conf"), to: "usr/lib/tmpfiles.d/railgauge-agent.conf" },
+            File {
+                from: From::Tree("deploy/systemd/railgauge-agent.service"),
+                to: "usr/lib/systemd/system/railgauge-agent.service",
+            },
+            File {
+                from: From::Tree("deploy/sysusers.d/railgauge.conf"),
+                to: "usr/lib/sysusers.d/railgauge-agent.conf",
+            },
+            File {
+                from: From::Tree("deploy/tmpfiles.d/railgauge.conf"),
+                to: "usr/lib/tmpfiles.d/railgauge-agent.conf",
+            },
             File { from: From::Tree("deploy/etc/agent.toml"), to: "etc/railgauge/agent.toml" },
-            File { from: From::Manual("deploy/packages/man/railgauge-agent.8"), to: "usr/share/man/man8/railgauge-agent.8" },
-            File { from: From::Compressed("docs/runbook.md"), to: "usr/share/doc/railgauge-agent/runbook.md" },
+            File {
+                from: From::Manual("deploy/packages/man/railgauge-agent.8"),
+                to: "usr/share/man/man8/railgauge-agent.8",
+            },
+            File {
+                from: From::Compressed("docs/runbook.md"),
+                to: "usr/share/doc/railgauge-agent/runbook.md",
+            },
         ],
     },
     Package {
@@ -89,20 +110,38 @@ pub const PACKAGES: &[Package] = &[
                       cable or switch is slow. Neither enabled nor started by its installation.",
         section: "net",
         files: &[
-            File { from: From::Program("railgauge-coordinator"), to: "usr/bin/railgauge-coordinator" },
+            File {
+                from: From::Program("railgauge-coordinator"),
+                to: "usr/bin/railgauge-coordinator",
+            },
             File {
                 from: From::Tree("deploy/systemd/railgauge-coordinator.service"),
                 to: "usr/lib/systemd/system/railgauge-coordinator.service",
             },
-            File { from: From::Tree("deploy/sysusers.d/railgauge.conf"), to: "usr/lib/sysusers.d/railgauge-coordinator.conf" },
-            File { from: From::Tree("deploy/tmpfiles.d/railgauge.conf"), to: "usr/lib/tmpfiles.d/railgauge-coordinator.conf" },
-            File { from: From::Tree("deploy/etc/coordinator.toml"), to: "etc/railgauge/coordinator.toml" },
+            File {
+                from: From::Tree("deploy/sysusers.d/railgauge.conf"),
+                to: "usr/lib/sysusers.d/railgauge-coordinator.conf",
+            },
+            File {
+                from: From::Tree("deploy/tmpfiles.d/railgauge.conf"),
+                to: "usr/lib/tmpfiles.d/railgauge-coordinator.conf",
+            },
+            File {
+                from: From::Tree("deploy/etc/coordinator.toml"),
+                to: "etc/railgauge/coordinator.toml",
+            },
             File {
                 from: From::Manual("deploy/packages/man/railgauge-coordinator.8"),
                 to: "usr/share/man/man8/railgauge-coordinator.8",
             },
-            File { from: From::Compressed("docs/runbook.md"), to: "usr/share/doc/railgauge-coordinator/runbook.md" },
-            File { from: From::Tree("deploy/prometheus/"), to: "usr/share/doc/railgauge-coordinator/examples/prometheus" },
+            File {
+                from: From::Compressed("docs/runbook.md"),
+                to: "usr/share/doc/railgauge-coordinator/runbook.md",
+            },
+            File {
+                from: From::Tree("deploy/prometheus/"),
+                to: "usr/share/doc/railgauge-coordinator/examples/prometheus",
+            },
         ],
     },
 ];
@@ -144,8 +183,19 @@ mod tests {
     fn a_daemon_comes_with_all_it_needs() {
         for package in PACKAGES.iter().filter(|package| package.is_daemon()) {
             let to: Vec<&str> = package.files.iter().map(|file| file.to).collect();
-            for place in ["usr/bin/", "usr/lib/systemd/", "usr/lib/sysusers.d/", "usr/lib/tmpfiles.d/", "etc/", "usr/share/man/"] {
-                assert!(to.iter().any(|to| to.starts_with(place)), "{}: nothing in {place}", package.name);
+            for place in [
+                "usr/bin/",
+                "usr/lib/systemd/",
+                "usr/lib/sysusers.d/",
+                "usr/lib/tmpfiles.d/",
+                "etc/",
+                "usr/share/man/",
+            ] {
+                assert!(
+                    to.iter().any(|to| to.starts_with(place)),
+                    "{}: nothing in {place}",
+                    package.name
+                );
             }
         }
     }

@@ -12,14 +12,20 @@ use std::process::Command;
 /// The scripts of a daemon, with `@NAME@` where its name belongs.
 const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 
-pub fn pack(repo: &Repo, edition: &Edition, stage: &Stage, package: &Package) -> Result<Packed, Failure> {
+pub fn pack(
+    repo: &Repo,
+    edition: &Edition,
+    stage: &Stage,
+    package: &Package,
+) -> Result<Packed, Failure> {
     let root = stage.fill(repo, edition, package, |to| to.replace(ZSH, ZSH_OF_DEBIAN))?;
     let needs = needs(repo, &repo.release(package.program()))?;
     documents(edition, package, &root)?;
     control(repo, edition, package, &needs, &root)?;
     stage::set_modes(&root)?;
     let version = version(edition);
-    let file = edition.out.join(format!("{}_{version}_{}.deb", package.name, needs.machine.debian()));
+    let file =
+        edition.out.join(format!("{}_{version}_{}.deb", package.name, needs.machine.debian()));
     let mut dpkg = Command::new(super::tool(repo, "dpkg-deb")?);
     dpkg.args(["--root-owner-group", "-Zxz", "--build"]).arg(&root).arg(&file);
     // It dates what is younger with this.
@@ -45,29 +51,45 @@ fn documents(edition: &Edition, package: &Package, root: &Path) -> Result<(), Fa
     let plain = doc.join("changelog.Debian");
     write(&plain, log)?;
     stage::compress(&plain, &doc.join("changelog.Debian.gz"))?;
-    std::fs::remove_file(&plain).map_err(|error| Failure::because("cannot remove the plain changelog", error))?;
-    write(&doc.join("copyright"), COPYRIGHT)
+    std::fs::remove_file(&plain)
+        .map_err(|error| Failure::because("cannot remove the plain changelog", error))?;
+    write(&doc.join("copyright"), COPYRIGHT)?;
+    let overrides = root.join("usr/share/lintian/overrides");
+    stage::make(&overrides)?;
+    let text = format!(
+        "# It is not uploaded to Debian, so no bug asked for it.\n{}: initial-upload-closes-no-bugs\n",
+        package.name
+    );
+    write(&overrides.join(package.name), text)
 }
 
 const COPYRIGHT: &str = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: railgauge
 
 Files: *
-Copyright: the Railgauge authors
+Copyright: 2026 the Railgauge authors
 License: Apache-2.0
  On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.
 ";
 
 /// The date form of RFC 5322, in UTC.
 fn debian_date(epoch: &str) -> Result<String, Failure> {
-    let seconds: i64 = epoch.parse().map_err(|error| Failure::because(format!("{epoch} is no time"), error))?;
+    let seconds: i64 =
+        epoch.parse().map_err(|error| Failure::because(format!("{epoch} is no time"), error))?;
     let time = jiff::Timestamp::from_second(seconds);
     let time = time.map_err(|error| Failure::because(format!("{epoch} is no time"), error))?;
     Ok(time.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string())
 }
 
-fn control(repo: &Repo, edition: &Edition, package: &Package, needs: &Needs, root: &Path) -> Result<(), Failure> {
-    let files: Vec<String> = stage::files(root)?.into_iter().filter(|name| !name.ends_with('/')).collect();
+fn control(
+    repo: &Repo,
+    edition: &Edition,
+    package: &Package,
+    needs: &Needs,
+    root: &Path,
+) -> Result<(), Failure> {
+    let files: Vec<String> =
+        stage::files(root)?.into_iter().filter(|name| !name.ends_with('/')).collect();
     let control = root.join("DEBIAN");
     stage::make(&control)?;
     write(&control.join("control"), fields(edition, package, needs, installed_kib(root, &files)))?;
@@ -91,7 +113,11 @@ fn control(repo: &Repo, edition: &Edition, package: &Package, needs: &Needs, roo
 
 /// As Debian's policy counts: each file's size rounded up, a directory as one.
 fn installed_kib(root: &Path, files: &[String]) -> u64 {
-    files.iter().filter_map(|name| std::fs::metadata(root.join(name)).ok()).map(|file| file.len().div_ceil(1024)).sum()
+    files
+        .iter()
+        .filter_map(|name| std::fs::metadata(root.join(name)).ok())
+        .map(|file| file.len().div_ceil(1024))
+        .sum()
 }
 
 fn fields(edition: &Edition, package: &Package, needs: &Needs, kib: u64) -> String {
@@ -148,14 +174,26 @@ mod tests {
 
     #[test]
     fn fields_are_as_policy_wants_them() {
-        let edition = Edition { version: "1.2.3".into(), epoch: "0".into(), out: "out".into() };
-        let needs = Needs { machine: Machine::Aarch64, glibc: (2, 34), libraries: vec!["libgcc_s.so.1".into()] };
+        let edition = Edition {
+            version: "1.2.3".into(),
+            epoch: "0".into(),
+            out: "out".into(),
+            configuration: "",
+        };
+        let needs = Needs {
+            machine: Machine::Aarch64,
+            glibc: (2, 34),
+            libraries: vec!["libgcc_s.so.1".into()],
+        };
         let daemon = super::super::PACKAGES.iter().find(|package| package.is_daemon()).unwrap();
         let text = fields(&edition, daemon, &needs, 7);
         assert!(text.contains("Version: 1.2.3-1\nArchitecture: arm64\n"), "{text}");
         assert!(text.contains("Depends: libc6 (>= 2.34), libgcc-s1 (>= 4.2), systemd |"), "{text}");
         let (_, description) = text.split_once("Description: ").unwrap();
-        assert!(description.lines().skip(1).all(|line| line.starts_with(' ') && line.len() < 80), "{description}");
+        assert!(
+            description.lines().skip(1).all(|line| line.starts_with(' ') && line.len() < 80),
+            "{description}"
+        );
         assert!(description.lines().next().unwrap().len() < 80);
     }
 

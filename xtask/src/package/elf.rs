@@ -48,14 +48,18 @@ impl Machine {
 /// When it is not there, no program, or for no processor of ours.
 pub fn needs(repo: &Repo, path: &Path) -> Result<Needs, Failure> {
     let mut readelf = Command::new(super::tool(repo, "readelf")?);
-    readelf.args(["--wide", "--file-header", "--dynamic", "--version-info"]).arg(path).env("LC_ALL", "C");
+    readelf
+        .args(["--wide", "--file-header", "--dynamic", "--version-info"])
+        .arg(path)
+        .env("LC_ALL", "C");
     let output = readelf.output().map_err(|error| Failure::because("cannot run readelf", error))?;
     if !output.status.success() || output.stdout.is_empty() {
         let hint = "`cargo build --release --workspace --bins` makes it";
         return Err(Failure::new(format!("{} is no program: {hint}", path.display())));
     }
-    parse(&String::from_utf8_lossy(&output.stdout))
-        .ok_or_else(|| Failure::new(format!("{}: readelf says nothing we understand", path.display())))
+    parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
+        Failure::new(format!("{}: readelf says nothing we understand", path.display()))
+    })
 }
 
 fn parse(said: &str) -> Option<Needs> {

@@ -18,12 +18,12 @@ pub fn pack(repo: &Repo, edition: &Edition, stage: &Stage) -> Result<Vec<Packed>
         write(&stage.path().join(format!("{}.files", package.name)), list(&stage::files(&root)?))?;
     }
     let mut build = Command::new(super::tool(repo, "rpmbuild")?);
-    build.args(["-bb", "--target", &format!("{}-linux", machine.rpm())]);
+    build.args(["-bb", "--quiet", "--target", &format!("{}-linux", machine.rpm())]);
     build.arg("--define").arg(format!("_topdir {}", stage.path().join("rpmbuild").display()));
     build.arg("--define").arg(format!("stage {}", stage.path().display()));
     build.arg("--define").arg(format!("version_of_workspace {}", edition.version));
     build.arg("--define").arg(format!("_rpmdir {}", edition.out.display()));
-    build.args(["--define", "_rpmfilename %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm"]);
+    build.args(["--define", "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"]);
     build.arg(repo.path("deploy/packages/railgauge.spec")).env("SOURCE_DATE_EPOCH", &edition.epoch);
     must(build)?;
     let packed = PACKAGES.iter().map(|package| {
@@ -38,7 +38,8 @@ pub fn pack(repo: &Repo, edition: &Edition, stage: &Stage) -> Result<Vec<Packed>
 }
 
 /// Directories that no other package has, so that they go with ours.
-const OURS: &[&str] = &["railgauge/", "railgauge-agent/", "railgauge-coordinator/", "examples/", "prometheus/"];
+const OURS: &[&str] =
+    &["railgauge/", "railgauge-agent/", "railgauge-coordinator/", "examples/", "prometheus/"];
 
 /// The `%files` of a package: its files, what kind each is, and the directories that are its own.
 fn list(files: &[String]) -> String {
@@ -52,7 +53,9 @@ fn list(files: &[String]) -> String {
                 "%dir "
             }
             name if name.starts_with("etc/") => "%config(noreplace) ",
-            name if name.starts_with("usr/share/doc/") || name.starts_with("usr/share/man/") => "%doc ",
+            name if name.starts_with("usr/share/doc/") || name.starts_with("usr/share/man/") => {
+                "%doc "
+            }
             name if name.starts_with("usr/share/licenses/") => "%license ",
             _ => "",
         };
@@ -67,7 +70,15 @@ mod tests {
 
     #[test]
     fn configuration_is_kept_and_own_directories_go() {
-        let names = ["etc/", "etc/railgauge/", "etc/railgauge/agent.toml", "usr/bin/", "usr/bin/railgauge-agent", "usr/share/doc/", "usr/share/doc/railgauge-agent/"];
+        let names = [
+            "etc/",
+            "etc/railgauge/",
+            "etc/railgauge/agent.toml",
+            "usr/bin/",
+            "usr/bin/railgauge-agent",
+            "usr/share/doc/",
+            "usr/share/doc/railgauge-agent/",
+        ];
         let list = list(&names.map(str::to_owned));
         assert_eq!(
             list,

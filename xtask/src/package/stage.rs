@@ -21,7 +21,9 @@ impl Stage {
         let _ = std::fs::remove_dir_all(&at);
         make(&at)?;
         // A relative path would be another one to the tools that work elsewhere.
-        let at = at.canonicalize().map_err(|error| Failure::because(format!("cannot find {}", at.display()), error))?;
+        let at = at
+            .canonicalize()
+            .map_err(|error| Failure::because(format!("cannot find {}", at.display()), error))?;
         Ok(Self(at))
     }
 
@@ -50,6 +52,12 @@ impl Stage {
         for file in package.files {
             one(repo, edition, file, &root.join(elsewhere(file.to)))?;
         }
+        for setting in
+            files(&root)?.iter().filter(|name| name.starts_with("etc/") && !name.ends_with('/'))
+        {
+            let path = root.join(setting);
+            write(&path, format!("{}{}", read(&path)?, edition.configuration))?;
+        }
         let doc = root.join("usr/share/doc").join(package.name);
         make(&doc)?;
         compress(&repo.path("CHANGELOG.md"), &doc.join("changelog.gz"))?;
@@ -62,7 +70,9 @@ fn one(repo: &Repo, edition: &Edition, file: &File, to: &Path) -> Result<(), Fai
     match file.from {
         From::Program(name) => strip(repo, &repo.release(name), to),
         From::Tree(path) => each(&repo.path(path), to, |from, to| {
-            std::fs::copy(from, to).map(drop).map_err(|error| Failure::because(format!("cannot copy {}", from.display()), error))
+            std::fs::copy(from, to)
+                .map(drop)
+                .map_err(|error| Failure::because(format!("cannot copy {}", from.display()), error))
         }),
         From::Compressed(path) => each(&repo.path(path), to, |from, to| compress(from, &gz(to))),
         From::Manual(path) => manual(repo, edition, &repo.path(path), to),
@@ -70,13 +80,20 @@ fn one(repo: &Repo, edition: &Edition, file: &File, to: &Path) -> Result<(), Fai
 }
 
 /// Applies `put` to a file, or to each file of a directory.
-fn each(from: &Path, to: &Path, put: impl Fn(&Path, &Path) -> Result<(), Failure>) -> Result<(), Failure> {
+fn each(
+    from: &Path,
+    to: &Path,
+    put: impl Fn(&Path, &Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     if !from.is_dir() {
         return put(from, to);
     }
     make(to)?;
     let entries = std::fs::read_dir(from);
-    for entry in entries.map_err(|error| Failure::because(format!("cannot list {}", from.display()), error))?.flatten() {
+    for entry in entries
+        .map_err(|error| Failure::because(format!("cannot list {}", from.display()), error))?
+        .flatten()
+    {
         put(&entry.path(), &to.join(entry.file_name()))?;
     }
     Ok(())
@@ -89,13 +106,19 @@ fn manual(repo: &Repo, edition: &Edition, from: &Path, to: &Path) -> Result<(), 
     let mut help = Command::new(repo.release(&name));
     // Variables that are set would be shown, and a terminal's width counted.
     help.arg("--help").env_clear();
-    let output = help.output().map_err(|error| Failure::because(format!("cannot ask {name} for its options"), error))?;
+    let output = help
+        .output()
+        .map_err(|error| Failure::because(format!("cannot ask {name} for its options"), error))?;
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
-    let options = options(&help).ok_or_else(|| Failure::new(format!("`{name} --help` lists no options")))?;
-    let page = page.replace("@VERSION@", &edition.version).replace("\n@OPTIONS@\n", &format!("\n{options}\n"));
+    let options =
+        options(&help).ok_or_else(|| Failure::new(format!("`{name} --help` lists no options")))?;
+    let page = page
+        .replace("@VERSION@", &edition.version)
+        .replace("\n@OPTIONS@\n", &format!("\n{options}\n"));
     write(to, page)?;
     compress(to, &gz(to))?;
-    std::fs::remove_file(to).map_err(|error| Failure::because(format!("cannot remove {}", to.display()), error))
+    std::fs::remove_file(to)
+        .map_err(|error| Failure::because(format!("cannot remove {}", to.display()), error))
 }
 
 /// The list of options in a help text, as troff takes it literally.
@@ -132,8 +155,9 @@ fn strip(repo: &Repo, from: &Path, to: &Path) -> Result<(), Failure> {
     let mut strip = Command::new(super::tool(repo, "strip")?);
     strip.args(["--strip-unneeded", "--remove-section=.comment", "-o"]).arg(to).arg(from);
     must(strip)?;
-    std::fs::set_permissions(to, Permissions::from_mode(0o755))
-        .map_err(|error| Failure::because(format!("cannot set the mode of {}", to.display()), error))
+    std::fs::set_permissions(to, Permissions::from_mode(0o755)).map_err(|error| {
+        Failure::because(format!("cannot set the mode of {}", to.display()), error)
+    })
 }
 
 /// A directory and those above it.
@@ -151,7 +175,8 @@ pub fn files(root: &Path) -> Result<Vec<String>, Failure> {
     let mut open = vec![PathBuf::new()];
     while let Some(below) = open.pop() {
         let directory = root.join(&below);
-        let cannot = |error| Failure::because(format!("cannot list {}", directory.display()), error);
+        let cannot =
+            |error| Failure::because(format!("cannot list {}", directory.display()), error);
         for entry in std::fs::read_dir(&directory).map_err(cannot)? {
             let entry = entry.map_err(cannot)?;
             let path = below.join(entry.file_name());
@@ -178,8 +203,9 @@ pub fn set_modes(root: &Path) -> Result<(), Failure> {
         std::fs::set_permissions(root.join(&name), Permissions::from_mode(mode))
             .map_err(|error| Failure::because(format!("cannot set the mode of {name}"), error))?;
     }
-    std::fs::set_permissions(root, Permissions::from_mode(0o755))
-        .map_err(|error| Failure::because(format!("cannot set the mode of {}", root.display()), error))
+    std::fs::set_permissions(root, Permissions::from_mode(0o755)).map_err(|error| {
+        Failure::because(format!("cannot set the mode of {}", root.display()), error)
+    })
 }
 
 #[cfg(test)]
