@@ -8,15 +8,18 @@ import struct
 import sys
 import time
 
+# What leaves is only shown to who listens to all protocols (ETH_P_ALL).
+ALL = 3
+IPV4 = 0x0800
 OUTGOING = 4
 STAMP = 862
 
-packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
-packets.bind(("lo", 0x0800))
+packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ALL))
+packets.bind(("lo", ALL))
 with open(sys.argv[1], "w", buffering=1) as out:
     while True:
         packet, where = packets.recvfrom(256)
-        if where[2] != OUTGOING or packet[9] != socket.IPPROTO_UDP:
+        if where[1] != IPV4 or where[2] != OUTGOING or packet[9] != socket.IPPROTO_UDP:
             continue
         header = (packet[0] & 15) * 4
         if struct.unpack_from("!H", packet, header + 2)[0] == STAMP:

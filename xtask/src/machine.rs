@@ -70,7 +70,9 @@ impl Machine {
         std::fs::create_dir_all(&directory).map_err(|error| {
             Failure::because(format!("cannot make {}", directory.display()), error)
         })?;
-        let mut boot = Command::new(bench.repo().path("testbed/machine/boot.sh"));
+        // Should we be killed, it dies too.
+        let mut boot = Command::new("setpriv");
+        boot.args(["--pdeathsig", "KILL"]).arg(bench.repo().path("testbed/machine/boot.sh"));
         boot.arg(&directory).arg(match init {
             Init::Systemd => "systemd",
             Init::Idle => "idle",
