@@ -57,7 +57,8 @@ mkdir -p "$new/etc/systemd/system/sockets.target.wants"
 for unit in systemd-journald.socket systemd-journald-dev-log.socket; do
     ln -s "/lib/systemd/system/$unit" "$new/etc/systemd/system/sockets.target.wants/"
 done
-rm -rf "$new/var/log/journal"
+# A host that lets packages start nothing (a container image) is not what is tried here.
+rm -rf "$new/var/log/journal" "$new/usr/sbin/policy-rc.d"
 # Without an identity it would be a first boot, and all presets be applied.
 tr -d - < /proc/sys/kernel/random/uuid > "$new/etc/machine-id"
 mkdir -p "$new/machine" "$new/machine-upper"

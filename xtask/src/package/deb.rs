@@ -27,7 +27,8 @@ pub fn pack(
     let file =
         edition.out.join(format!("{}_{version}_{}.deb", package.name, needs.machine.debian()));
     let mut dpkg = Command::new(super::tool(repo, "dpkg-deb")?);
-    dpkg.args(["--root-owner-group", "-Zxz", "--build"]).arg(&root).arg(&file);
+    dpkg.args(if edition.quick { ["-Zgzip", "-z1"] } else { ["-Zxz", "-z6"] });
+    dpkg.args(["--root-owner-group", "--build"]).arg(&root).arg(&file);
     // It dates what is younger with this.
     dpkg.env("SOURCE_DATE_EPOCH", &edition.epoch);
     must(dpkg)?;

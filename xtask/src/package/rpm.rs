@@ -23,6 +23,8 @@ pub fn pack(repo: &Repo, edition: &Edition, stage: &Stage) -> Result<Vec<Packed>
     build.arg("--define").arg(format!("stage {}", stage.path().display()));
     build.arg("--define").arg(format!("version_of_workspace {}", edition.version));
     build.arg("--define").arg(format!("_rpmdir {}", edition.out.display()));
+    let payload = if edition.quick { "w1.gzdio" } else { "w6.xzdio" };
+    build.arg("--define").arg(format!("_binary_payload {payload}"));
     build.args(["--define", "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"]);
     build.arg(repo.path("deploy/packages/railgauge.spec")).env("SOURCE_DATE_EPOCH", &edition.epoch);
     must(build)?;

@@ -43,7 +43,8 @@ const KILLS: usize = 10;
 const STOPS: usize = 3;
 
 fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
-    let edition = package::Edition::of(bench.repo())?.below(bench.scratch().join("packages"));
+    let edition =
+        package::Edition::of(bench.repo())?.quick().below(bench.scratch().join("packages"));
     let packages = package::debs(bench.repo(), &edition)?;
     let machine = Machine::boot(bench, "machine", Init::Systemd)?;
     let mut outcome = Outcome::default();
