@@ -180,6 +180,7 @@ mod tests {
             epoch: "0".into(),
             out: "out".into(),
             configuration: "",
+            quick: false,
         };
         let needs = Needs {
             machine: Machine::Aarch64,
