@@ -6,6 +6,7 @@
 mod contents;
 mod deb;
 mod elf;
+mod notices;
 mod rpm;
 mod stage;
 

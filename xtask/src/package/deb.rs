@@ -71,6 +71,8 @@ Files: *
 Copyright: 2026 the Railgauge authors
 License: Apache-2.0
  On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.
+Comment: the works of others that the program contains, with their licences,
+ are listed in third-party-notices.gz beside this file.
 ";
 
 /// The date form of RFC 5322, in UTC.

@@ -61,6 +61,14 @@ impl Stage {
         let doc = root.join("usr/share/doc").join(package.name);
         make(&doc)?;
         compress(&repo.path("CHANGELOG.md"), &doc.join("changelog.gz"))?;
+        let machine = super::elf::needs(repo, &repo.release(package.program()))?.machine;
+        let notices = doc.join("third-party-notices");
+        // The crate of each program is called railgauge-something, and that of the tool railgauge-cli.
+        let name = if package.is_daemon() { package.name } else { "railgauge-cli" };
+        write(&notices, super::notices::of(repo, name, machine)?)?;
+        compress(&notices, &gz(&notices))?;
+        std::fs::remove_file(&notices)
+            .map_err(|error| Failure::because("cannot remove the plain notices", error))?;
         Ok(root)
     }
 }
