@@ -8,7 +8,7 @@ use crate::Failure;
 use crate::harness::{Bench, violations};
 use crate::machine::{Init, Machine};
 use crate::package;
-use crate::process::now;
+use crate::process::{now, pause};
 use crew::{AGENT, COORDINATOR, Crew};
 use std::time::Duration;
 
@@ -39,6 +39,9 @@ const BACK_WITHIN: Duration = Duration::from_secs(5);
 const BOUND: Duration = Duration::from_secs(40);
 /// Kills of each daemon in full.
 const KILLS: usize = 10;
+/// Between two experiments with the coordinator. Agents whose sessions end within 10 s take it for one that fails again and again,
+/// and wait longer and longer, up to 10 s: that is theirs, not the service's, to show.
+const BETWEEN: Duration = Duration::from_secs(11);
 /// Watchdog stops of each daemon in full: each waits for its watchdog.
 const STOPS: usize = 3;
 
@@ -52,14 +55,18 @@ fn run(bench: &Bench<'_>, scale: Scale) -> Result<Outcome, Failure> {
     start(&mut crew, &mut outcome)?;
     sandbox::check(&crew, &mut outcome)?;
     reload(&crew, &mut outcome)?;
-    for _ in 0..scale.pick(1, KILLS) {
+    for n in 0..scale.pick(1, KILLS) {
         kill(&mut crew, AGENT, &mut outcome)?;
+        if n > 0 {
+            pause(BETWEEN);
+        }
         kill(&mut crew, COORDINATOR, &mut outcome)?;
     }
     for _ in 0..scale.pick(1, STOPS) {
         stop(&mut crew, AGENT, &mut outcome)?;
     }
     for _ in 0..scale.pick(0, STOPS) {
+        pause(BETWEEN);
         stop(&mut crew, COORDINATOR, &mut outcome)?;
     }
     let ends = crew.end(&mut outcome)?;
@@ -182,7 +189,11 @@ fn back(
             return Ok(false);
         }
         at = match unit {
-            AGENT => crew.first_probe_after(from)?,
+            // What the old process sent before the signal reached it is not the new one's.
+            AGENT => match crew.journal_time(unit, "Main process exited", from)? {
+                Some(exited) => crew.first_probe_after(exited)?,
+                None => None,
+            },
             _ => crew.serving(&mut stored)?.then(crew::wall_ns),
         };
         Ok(at.is_some())
