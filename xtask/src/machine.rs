@@ -20,8 +20,8 @@ pub enum Init {
 
 /// It boots in a second; a busy or an emulated host takes longer.
 const BOOT_BOUND: Duration = Duration::from_secs(120);
-/// For one command in it, in seconds: starting a service takes some.
-const COMMAND_BOUND: &str = "60";
+/// For one command in it, in seconds: packages are installed within, on an emulated host too.
+const COMMAND_BOUND: &str = "300";
 
 /// One that runs.
 #[derive(Debug)]
@@ -142,7 +142,9 @@ impl Machine {
     /// A command that runs in it.
     pub fn command(&self, line: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.init.to_string(), "--all", "--"]).args(line);
+        // The root is the process' own: where the host itself lives in a chroot, its namespace has another.
+        let init = self.init.to_string();
+        command.args(["--target", &init, "--all", "--root", "--wd", "--"]).args(line);
         // Of the host's environment nothing is meant for it.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
         command.env("DEBIAN_FRONTEND", "noninteractive").env("PAGER", "cat").env("NO_COLOR", "1");

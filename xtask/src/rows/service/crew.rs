@@ -23,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Crew<'a> {
     pub bench: &'a Bench<'a>,
     pub machine: &'a Machine,
+    /// Whether times are judged: a miniature only prints them.
+    pub is_timed: bool,
     /// Writes down who probes when.
     probes: Option<Running>,
 }
@@ -62,7 +64,7 @@ impl<'a> Crew<'a> {
                 format!("{unit} is {enabled} and {active} after its installation")
             });
         }
-        let crew = Self { bench, machine, probes: None };
+        let crew = Self { bench, machine, is_timed: false, probes: None };
         crew.shim()?;
         crew.configure_coordinator("")?;
         crew.configure_agent("")?;
