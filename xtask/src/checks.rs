@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that README and CI call "the tests", in one run that ends in a count.
 
 use crate::rows::{self, Judged, ROWS, Row, Scale};
-use crate::{Failure, command, repo::Repo, say, screen, tidy, tools};
+use crate::{Failure, command, repo::Repo, rules, say, screen, tidy, tools};
 use std::ffi::OsString;
 use std::process::Command;
 
@@ -45,6 +45,8 @@ pub fn run(repo: &Repo) -> Result<bool, Failure> {
     }
     heading("tidy");
     tally.count(reported(tidy::report(repo)));
+    heading("alert rules");
+    tally.count(reported(rules::check(repo)));
     for (name, arguments) in [("tests", test_command()), ("examples in the docs", DOC_TESTS)] {
         heading(name);
         tally.add(counted(&command::run(cargo_command(repo, arguments))?));
@@ -91,6 +93,21 @@ pub fn release(repo: &Repo) -> Result<bool, Failure> {
     let arguments =
         ["build", "--release", "--workspace", "--bins", "--locked", "--exclude", "xtask"];
     Ok(command::run(cargo_command(repo, &arguments))?.success)
+}
+
+/// Runs the rows called `names` in miniature, with the programs that the release build left; true when none missed its bound.
+///
+/// # Errors
+/// When there is no such row.
+pub fn miniatures(repo: &Repo, names: &[String]) -> Result<bool, Failure> {
+    let mut tally = Tally::default();
+    for name in names {
+        let row = rows::named(name)?;
+        heading(row.name);
+        let (verdict, figures) = one_row(repo, row, &mut tally);
+        say!("{verdict}: {figures}");
+    }
+    Ok(tally.failed == 0)
 }
 
 /// Runs every row in miniature and prints what each brought out beside its bound.

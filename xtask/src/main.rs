@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Failure, checks, demo, deny, generated, long, repo::Repo, say, tidy, tools};
+use xtask::{Failure, checks, demo, deny, generated, long, package, repo::Repo, say, tidy, tools};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own steps, the same in CI and by hand")]
@@ -28,11 +28,16 @@ enum Step {
         /// Record from a working tree that differs from its commit; the record says so
         #[arg(long)]
         dirty: bool,
+        /// Run the named rows in miniature, as `test` does, and record nothing
+        #[arg(long, requires = "rows", conflicts_with_all = ["dirty", "status", "table"])]
+        miniature: bool,
     },
     /// Show the main job on this machine: measure loopback for 10 s
     Demo,
     /// Write the generated files: man pages and shell completions
     Gen,
+    /// Pack the programs of the release build, which is there already, as Debian and RPM packages below target/package
+    Package,
     /// Prepare what the tests need beside Rust and a C compiler, and do nothing else
     Tools,
     /// Check bans, licences and sources with cargo-deny, which is installed on first use (some minutes)
@@ -57,9 +62,11 @@ fn run(step: &Step) -> Result<ExitCode, Failure> {
         Step::Test => checks::run(&repo)?,
         Step::Long { status: true, .. } => long::status(&repo)?,
         Step::Long { table: true, .. } => long::write_table(&repo).map(|()| true)?,
+        Step::Long { rows, miniature: true, .. } => checks::miniatures(&repo, rows)?,
         Step::Long { rows, dirty, .. } => long::run(&repo, rows, *dirty)?,
         Step::Demo => demo::run(&repo)?,
         Step::Gen => generated::write(&repo, &generated::all(&repo)?).map(|()| true)?,
+        Step::Package => package::run(&repo)?,
         Step::Tools => tools::prepare(&repo).map(|()| true)?,
         Step::Deny => deny::run(&repo)?,
         Step::Tidy => tidy::report(&repo)?,

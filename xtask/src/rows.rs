@@ -16,10 +16,12 @@ mod intervals;
 mod merging;
 mod omission;
 mod outcome;
+mod packages;
 mod recording;
 mod rotation;
 mod scale;
 mod scrape;
+mod service;
 mod sockperf;
 mod standard;
 mod sweep;
@@ -102,6 +104,8 @@ pub static ROWS: &[Row] = &[
     tls_cost::ROW,
     rotation::ROW,
     scrape::ROW,
+    service::ROW,
+    packages::ROW,
 ];
 
 /// Rows whose programs are not in the tree yet, and what they wait for. This list only gets shorter.

@@ -5,6 +5,7 @@ mod complaint;
 mod dependencies;
 mod licences;
 mod purity;
+mod runbook;
 mod rust_code;
 mod texts;
 mod unsafe_code;
@@ -51,6 +52,7 @@ pub fn check(repo: &Repo) -> Result<Vec<Complaint>, Failure> {
             }));
         }
     }
+    complaints.extend(runbook::check(|path| read(repo, path))?);
     complaints.extend(generated::check(repo, &generated::all(repo)?)?);
     complaints.sort();
     Ok(complaints)
