@@ -22,6 +22,9 @@ use crate::time::Monotonic;
 /// Epochs kept at most; with more, the oldest is withdrawn whoever uses it.
 const MOST: usize = 8;
 
+/// A rotation waits so long for orders of sweeps; a quick one takes some 12 s.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// A node that has just come gets so long to confirm keys before plans are made without it.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 
@@ -109,12 +112,12 @@ impl fmt::Display for Laggard {
                 write!(f, "{node} may still probe with keys of before{}", away(connected))
             }
             Self::Lent { left } => {
-                write!(f, "a sweep may use keys of before for another {} s", left.as_secs())
+                write!(f, "a sweep may use keys of before for another {} s", left.as_secs() + 1)
             }
             Self::Unknown { left } => write!(
                 f,
                 "nodes out of reach since before the coordinator's last start may probe with keys of before for another {} s",
-                left.as_secs()
+                left.as_secs() + 1
             ),
         }
     }
@@ -421,11 +424,18 @@ impl Rotation {
         self.withdraw(now);
         if let Phase::Switching { since } = self.phase {
             let bound = self.settings.wait.saturating_add(self.settings.grace);
-            if self.kept.len() <= 1 || now >= since.saturating_add(bound) {
+            let is_over = now >= since.saturating_add(bound) && !self.ends_by_itself(now);
+            if self.kept.len() <= 1 || is_over {
                 self.end(now);
             }
         }
         std::mem::take(&mut self.actions)
+    }
+
+    /// Whether nobody keeps old keys in use but what is under way, and sweeps.
+    fn ends_by_itself(&self, now: Monotonic) -> bool {
+        let soon = |laggard: &Laggard| matches!(laggard, Laggard::Lent { left } if *left <= SWEEP);
+        self.laggards(now).iter().all(soon)
     }
 
     fn end(&mut self, now: Monotonic) {

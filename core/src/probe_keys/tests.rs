@@ -254,11 +254,17 @@ fn keys_from_before_a_restart_and_those_of_sweeps_wait_out_their_time() {
     rotation.begin(2, false, now);
     rotation.confirmed(&a, 2);
     rotation.tick(now);
-    let report = done(&rotation.tick(at(3_400))).unwrap();
-    assert!(matches!(report.laggards[..], [Laggard::Lent { .. }]), "{report:?}");
+    assert_eq!(done(&rotation.tick(at(8_999))), None, "a sweep is waited for");
     rotation.tick(at(9_000));
-    rotation.tick(at(9_400));
-    assert_eq!(rotation.epochs().collect::<Vec<_>>(), [2]);
+    let report = done(&rotation.tick(at(9_400))).unwrap();
+    assert_eq!((report.laggards, rotation.epochs().collect::<Vec<_>>()), (vec![], vec![2]));
+    // Not if it takes too long.
+    rotation.lend(2, at(200_000));
+    rotation.begin(3, false, at(10_000));
+    rotation.confirmed(&a, 3);
+    rotation.tick(at(10_000));
+    let report = done(&rotation.tick(at(12_400))).unwrap();
+    assert!(matches!(report.laggards[..], [Laggard::Lent { .. }]), "{report:?}");
 }
 
 /// Who is remembered and comes back, and runs a plan of now, is no reason to wait; who does not come back, is one until his keys are
