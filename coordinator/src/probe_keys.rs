@@ -315,11 +315,15 @@ impl ProbeKeys {
         self.version.subscribe()
     }
 
-    /// What the reflector of `node` is to answer; nothing where it knows of no keys.
+    /// What the reflector of `node` is to answer; nothing where it knows of no keys. Without authentication it is given none, and keeps
+    /// what it has for its time: plans with keys may be under way.
     pub fn told(&self, node: &NodeName, now: Monotonic) -> Option<v1::ProbeKeys> {
         let state = self.state();
-        if !state.is_on || !state.rotation.is_able(node) {
+        if !state.rotation.is_able(node) {
             return None;
+        }
+        if !state.is_on {
+            return Some(v1::ProbeKeys { keys: Vec::new(), forget_from_epoch: u64::MAX });
         }
         // Longer than any prober goes on: it may have heard from us later than the reflector.
         let valid_ns = nanos(state.settings.validity + state.settings.validity / 2);

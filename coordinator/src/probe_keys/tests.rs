@@ -21,8 +21,13 @@ async fn started(dir: &Path, more: &str) -> Running {
     server::start(config(dir, more), Limits::default()).await.unwrap()
 }
 
+/// The next keys that are some.
 async fn keys(agent: &mut Agent) -> v1::ProbeKeys {
-    agent.until(|message| if let To::ProbeKeys(keys) = message { Some(keys) } else { None }).await
+    let some = |message| match message {
+        To::ProbeKeys(keys) if !keys.keys.is_empty() => Some(keys),
+        _ => None,
+    };
+    agent.until(some).await
 }
 
 /// A plan with a target.
