@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::epoch::Epochs;
 use crate::fleet::Fleet;
 use crate::hello::AgentEndpoint;
-use crate::probe_keys::{KeysOfPlan, PathKey};
+use crate::probe_keys::{KeysOfPlan, PathKey, write_probers};
 
 /// Members that come together, as after a start of the coordinator, get one plan: it is made when no further one has come for
 /// so long,
@@ -146,12 +146,20 @@ pub async fn run(
         {
             continue;
         }
+        let probers = fleet.keys.unwritten_probers(targets.keys(), clock::now().monotonic);
+        let dir = now_config.state_dir.clone();
         let advanced = tokio::task::spawn_blocking(move || {
-            let epoch = epochs.advance(clock::now().wall);
-            (epochs, epoch)
+            let written = probers.as_ref().map_or(Ok(()), |probers| write_probers(&dir, probers));
+            let epoch = written.map_err(|error| crate::sentence(&error)).and_then(|()| {
+                epochs.advance(clock::now().wall).map_err(|error| crate::sentence(&error))
+            });
+            (epochs, probers, epoch)
         });
-        let Ok((returned, epoch)) = advanced.await else { return };
+        let Ok((returned, probers, epoch)) = advanced.await else { return };
         epochs = returned;
+        if let Some(probers) = probers.filter(|_| epoch.is_ok()) {
+            fleet.keys.probers_are_written(probers);
+        }
         match epoch {
             Ok(epoch) if fleet.keys.published(epoch, &targets) => {
                 fleet.set_planless(None);
@@ -160,8 +168,7 @@ pub async fn run(
             }
             // A key was withdrawn while it was made: at once another.
             Ok(_) => fleet.touch(),
-            Err(error) => {
-                let why = crate::sentence(&error);
+            Err(why) => {
                 tracing::error!("no new plan: {why}");
                 fleet.set_planless(Some(why));
                 tokio::time::sleep(RETRY).await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use railgauge_core::path::NodeName;
 use railgauge_core::probe_keys::{
-    Generation, KeyFile, Probing, Report, Rotation, RotationSettings, Secret,
+    Generation, KeyFile, Probing, Remembered, Report, Rotation, RotationSettings, Secret,
 };
 use railgauge_core::time::Monotonic;
 use railgauge_proto::v1;
@@ -23,7 +23,7 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::hello::Hello;
 use crate::registry::{Arrival, Health};
-pub use file::KeysError;
+pub use file::{KeysError, write_probers};
 pub use keeper::{Keeper, run};
 
 /// How long a prober out of reach goes on with its keys where they are rotated on demand only, and at least.
@@ -70,6 +70,10 @@ struct State {
     settings: RotationSettings,
     /// Nodes whose reflectors answer nothing that is not authenticated.
     refuse_plain: BTreeSet<NodeName>,
+    /// Identities of the agents that may probe with keys, those of before the start too.
+    identities: BTreeMap<NodeName, Vec<u8>>,
+    /// Of which these are on the disk.
+    written: BTreeMap<NodeName, Vec<u8>>,
 }
 
 /// The keys of a fleet.
@@ -147,9 +151,8 @@ impl ProbeKeys {
     pub fn off() -> Self {
         let settings =
             RotationSettings { validity: VALID_ON_DEMAND, grace: LEAST_GRACE, wait: WAIT };
-        let rotation = Rotation::new([], None, settings, Monotonic::default());
-        let (secrets, refuse_plain) = (BTreeMap::new(), BTreeSet::new());
-        Self::new(State { is_on: false, rotation, secrets, first: 0, settings, refuse_plain }).0
+        let rotation = Rotation::new(Remembered::default(), settings, Monotonic::default());
+        Self::new(State::new(false, rotation, KeyFile::default(), settings)).0
     }
 
     /// Those of the file in `state_dir`, or, where probes are to be authenticated and there are none, new ones.
@@ -163,19 +166,20 @@ impl ProbeKeys {
         // An epoch is at least the time in seconds when it began.
         let age = (now.wall.as_unix_nanos() / 1_000_000_000).saturating_sub(kept.first);
         let first = (age < 2 * settings.validity.as_secs()).then_some(kept.first);
-        let epochs = kept.generations.iter().map(|generation| generation.epoch);
-        let mut rotation = Rotation::new(epochs, first, settings, now.monotonic);
+        let epochs = kept.generations.iter().map(|generation| generation.epoch).collect();
+        let identities = file::read_probers(state_dir);
+        let probers = identities.as_ref().map(|known| known.keys().cloned().collect());
+        let remembered = Remembered { epochs, first, probers };
+        let mut rotation = Rotation::new(remembered, settings, now.monotonic);
         if is_on && kept.generations.is_empty() {
             let made = file::make(0, now.wall)?;
             rotation.begin(made.epoch, false, now.monotonic);
             kept = KeyFile { first: made.epoch, generations: vec![made] };
             file::write(&path, &kept)?;
         }
-        let first = kept.first;
-        let secrets = kept.generations.into_iter().map(|each| (each.epoch, each)).collect();
-        let refuse_plain = BTreeSet::new();
-        let (keys, asked) =
-            Self::new(State { is_on, rotation, secrets, first, settings, refuse_plain });
+        let mut state = State::new(is_on, rotation, kept, settings);
+        state.identities = identities.unwrap_or_default();
+        let (keys, asked) = Self::new(state);
         Ok((keys, Keeper::new(path, asked, now)))
     }
 
@@ -197,15 +201,21 @@ impl ProbeKeys {
 
     /// A node has a stream.
     pub fn joined(&self, hello: &Hello, arrival: Arrival, now: Monotonic) {
-        let same_process = arrival == Arrival::Reconnected;
-        let same_state = same_process || matches!(arrival, Arrival::Restarted | Arrival::Rebooted);
         let mut state = self.state();
+        let before = state.identities.insert(hello.node.clone(), hello.identity.clone());
+        let same = match arrival {
+            Arrival::Reconnected => (true, true),
+            Arrival::Restarted | Arrival::Rebooted => (true, false),
+            // Since a start of ours nobody has been heard; its process may be older.
+            Arrival::New if before.as_ref() == Some(&hello.identity) => (true, true),
+            Arrival::New | Arrival::TakenOver => (false, false),
+        };
         if hello.refuses_unauthenticated {
             state.refuse_plain.insert(hello.node.clone());
         } else {
             state.refuse_plain.remove(&hello.node);
         }
-        state.rotation.joined(&hello.node, hello.knows_keys, (same_state, same_process), now);
+        state.rotation.joined(&hello.node, hello.knows_keys, same, now);
     }
 
     /// Its stream has ended.
@@ -233,6 +243,35 @@ impl ProbeKeys {
         }
         let known = members.iter().map(|name| (name.clone(), state.known(name))).collect();
         KeysOfPlan { valid_ns: nanos(state.settings.validity), known }
+    }
+
+    /// Who may probe with keys when a plan for these is given out, where that is not on the disk yet: it has to be before.
+    pub fn unwritten_probers<'a>(
+        &self,
+        planned: impl Iterator<Item = &'a NodeName>,
+        now: Monotonic,
+    ) -> Option<BTreeMap<NodeName, Vec<u8>>> {
+        let state = self.state();
+        if !state.is_on {
+            return None;
+        }
+        let planned: Vec<&NodeName> = planned.collect();
+        let probers = state.rotation.probers(planned.into_iter(), now)?;
+        let identity = |name: NodeName| {
+            let identity = state.identities.get(&name).cloned().unwrap_or_default();
+            (name, identity)
+        };
+        let probers: BTreeMap<_, _> = probers.into_iter().map(identity).collect();
+        (probers != state.written).then_some(probers)
+    }
+
+    /// They are on the disk.
+    pub fn probers_are_written(&self, probers: BTreeMap<NodeName, Vec<u8>>) {
+        let mut state = self.state();
+        // Whom nobody remembers, nobody has to know.
+        let state = &mut *state;
+        state.identities.retain(|name, _| probers.contains_key(name) || state.rotation.knows(name));
+        state.written = probers;
     }
 
     /// A plan is about to be given out. `false`: a key in it has been withdrawn, and it must not be.
@@ -276,11 +315,15 @@ impl ProbeKeys {
         self.version.subscribe()
     }
 
-    /// What the reflector of `node` is to answer; nothing where it knows of no keys.
+    /// What the reflector of `node` is to answer; nothing where it knows of no keys. Without authentication it is given none, and keeps
+    /// what it has for its time: plans with keys may be under way.
     pub fn told(&self, node: &NodeName, now: Monotonic) -> Option<v1::ProbeKeys> {
         let state = self.state();
-        if !state.is_on || !state.rotation.is_able(node) {
+        if !state.rotation.is_able(node) {
             return None;
+        }
+        if !state.is_on {
+            return Some(v1::ProbeKeys { keys: Vec::new(), forget_from_epoch: u64::MAX });
         }
         // Longer than any prober goes on: it may have heard from us later than the reflector.
         let valid_ns = nanos(state.settings.validity + state.settings.validity / 2);
@@ -330,6 +373,21 @@ impl ProbeKeys {
 }
 
 impl State {
+    fn new(is_on: bool, rotation: Rotation, kept: KeyFile, settings: RotationSettings) -> Self {
+        let first = kept.first;
+        let secrets = kept.generations.into_iter().map(|each| (each.epoch, each)).collect();
+        Self {
+            is_on,
+            rotation,
+            secrets,
+            first,
+            settings,
+            refuse_plain: BTreeSet::new(),
+            identities: BTreeMap::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
     fn file(&self) -> KeyFile {
         KeyFile { first: self.first, generations: self.secrets.values().cloned().collect() }
     }

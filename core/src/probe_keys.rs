@@ -22,8 +22,8 @@ use crate::path::NodeName;
 use crate::stamp::Key;
 
 pub use accepted::{AcceptedKeys, GivenKey};
-pub use rotation::{Action, Laggard, Probing, Report, Rotation, RotationSettings};
-pub use sealed::{Damaged, Generation, KeyFile};
+pub use rotation::{Action, Laggard, Probing, Remembered, Report, Rotation, RotationSettings};
+pub use sealed::{Damaged, Generation, KeyFile, read_probers, write_probers};
 
 /// Octets of a secret, and of each key made from it.
 pub const SECRET_LEN: usize = 32;

@@ -32,7 +32,9 @@ pub struct ReflectorKeys {
     job: Option<(JoinHandle<io::Result<()>>, Instant)>,
     /// What is in memory is not in the file, nor on its way there.
     is_unwritten: bool,
-    /// The newest epoch that the coordinator gave on this stream; 0 before that.
+    /// The coordinator has said on this stream what it gives.
+    is_told: bool,
+    /// The newest epoch that it gave; 0 before that.
     given: u64,
     /// The same, once it is kept.
     confirmed: u64,
@@ -61,6 +63,7 @@ impl ReflectorKeys {
             path,
             job: None,
             is_unwritten: false,
+            is_told: false,
             given: 0,
             confirmed: 0,
             said: Said::default(),
@@ -69,7 +72,7 @@ impl ReflectorKeys {
 
     /// A new stream: nothing was given on it yet.
     pub const fn connected(&mut self) {
-        (self.given, self.confirmed) = (0, 0);
+        (self.is_told, self.given, self.confirmed) = (false, 0, 0);
     }
 
     /// Takes what the coordinator gives.
@@ -80,7 +83,7 @@ impl ReflectorKeys {
         }
         self.accepted.take(given, from.forget_from_epoch, clock::monotonic());
         self.ring.set(self.accepted.keys());
-        self.given = self.accepted.newest_given();
+        (self.is_told, self.given) = (true, self.accepted.newest_given());
         self.is_unwritten = true;
         self.write();
     }
@@ -108,6 +111,11 @@ impl ReflectorKeys {
     /// The newest epoch that is answered here and kept, of those given on this stream.
     pub const fn confirmed(&self) -> u64 {
         self.confirmed
+    }
+
+    /// Whether all that the coordinator gave on this stream is confirmed; not before it has said anything.
+    pub const fn are_settled(&self) -> bool {
+        self.is_told && self.given == self.confirmed
     }
 
     /// Waits until what was taken is kept, so that [`confirmed`](Self::confirmed) has changed. For ever where nothing is to be kept.

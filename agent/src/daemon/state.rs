@@ -197,6 +197,11 @@ impl NodeState {
         self.keys.take(keys);
     }
 
+    /// Whether the coordinator knows on this stream that our reflector has its keys.
+    pub const fn keys_are_settled(&self) -> bool {
+        self.keys.are_settled()
+    }
+
     /// Waits for something that the coordinator should hear of at once: keys are kept, or a plan has come into force.
     pub async fn news(&mut self) {
         tokio::select! {

@@ -47,6 +47,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(500);
 
+/// Windows wait so long, at the beginning of a session, for our word that we have our keys: a node is in no plan before that, and
+/// what lies in a spool takes its time on a slow way.
+const KEYS_FIRST: Duration = Duration::from_secs(1);
+
 /// Messages that wait for the network: more than may be unacknowledged and come in between. When there are so many, the coordinator
 /// has not been reading for long.
 const OUTBOUND: usize = 128;
@@ -260,7 +264,9 @@ impl Uplink {
         link: Link,
         mut renewed: Option<watch::Receiver<Arc<Material>>>,
     ) -> Result<std::convert::Infallible, Ended> {
-        let Link { out, mut inbound, .. } = link;
+        let Link { out, mut inbound, welcome } = link;
+        let gives_keys = welcome.protocol.is_some_and(|p| p.minor >= protocol::KEYS_SINCE_MINOR);
+        let mut keys_first = gives_keys.then(|| Instant::now() + KEYS_FIRST);
         let (mut flight, mut answers, mut said) =
             (Flight::default(), Answers::default(), Said::default());
         let mut job: Option<Job> = None;
@@ -274,7 +280,10 @@ impl Uplink {
                 self.node.end();
                 send(&out, ToCoordinator::Heartbeat(self.node.heartbeat(&self.recorded)))?;
             }
-            if job.is_none() {
+            if last_words.is_some() || self.node.keys_are_settled() {
+                keys_first = None;
+            }
+            if job.is_none() && keys_first.is_none() {
                 job = self.next_job(&flight, &mut answers);
             }
             let idle = job.is_none() && flight.is_empty();
@@ -316,6 +325,7 @@ impl Uplink {
                 }
                 // Before the old certificate ends, and this stream with it.
                 () = is_renewed(&mut renewed), if last_words.is_none() => return Err(Ended::Changed),
+                () = until(keys_first) => keys_first = None,
                 () = until(last_words) => return Err(Ended::Shutdown),
             }
         }

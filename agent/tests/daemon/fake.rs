@@ -63,6 +63,11 @@ impl Agents for Service {
             software_version: railgauge_agent::VERSION.to_owned(),
             window_ns: WINDOW_NS,
         }));
+        // As a coordinator whose fleet is not authenticated.
+        session.say(ToAgent::ProbeKeys(v1::ProbeKeys {
+            keys: Vec::new(),
+            forget_from_epoch: u64::MAX,
+        }));
         self.0.send(session).map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(UnboundedReceiverStream::new(outbound)))
     }

@@ -1,18 +1,22 @@
 //! The secrets in the state directory: `probe_keys`, for nobody else to read. Whoever has it can answer, and send, probes in anybody's
 //! name.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use railgauge_core::probe_keys::{Generation, KeyFile, SECRET_LEN, Secret};
+use railgauge_core::path::NodeName;
+use railgauge_core::probe_keys::{self, Generation, KeyFile, SECRET_LEN, Secret};
 use railgauge_core::time::Wall;
 
 use crate::epoch::write_durably_for_us;
 
 /// What it is called.
 pub const NAME: &str = "probe_keys";
+/// And the file that says who may probe with them.
+const PROBERS: &str = "probe_key_holders";
 
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,37 @@ pub fn read(path: &Path) -> Result<KeyFile, KeysError> {
 pub fn write(path: &Path, file: &KeyFile) -> Result<(), KeysError> {
     let written = write_durably_for_us(path, file.write().as_bytes());
     written.map_err(|source| KeysError::Io { path: path.to_owned(), source })
+}
+
+/// Who may probe with keys, as remembered; nothing where that cannot be known, as in the first start of all.
+pub fn read_probers(state_dir: &Path) -> Option<BTreeMap<NodeName, Vec<u8>>> {
+    let path = state_dir.join(PROBERS);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!("{}: {error}: keys of before are withdrawn later", path.display());
+            return None;
+        }
+    };
+    let probers = probe_keys::read_probers(&text);
+    if probers.is_err() {
+        tracing::warn!("{} is damaged: keys of before are withdrawn later", path.display());
+    }
+    probers.ok()
+}
+
+/// Writes who may, whole and durably.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_probers(
+    state_dir: &Path,
+    probers: &BTreeMap<NodeName, Vec<u8>>,
+) -> Result<(), KeysError> {
+    let (path, text) = (state_dir.join(PROBERS), probe_keys::write_probers(probers));
+    let written = write_durably_for_us(&path, text.as_bytes());
+    written.map_err(|source| KeysError::Io { path, source })
 }
 
 /// A new one, later than all up to `last`: at least the time in seconds, so that epochs rise though the file be lost.

@@ -21,8 +21,13 @@ async fn started(dir: &Path, more: &str) -> Running {
     server::start(config(dir, more), Limits::default()).await.unwrap()
 }
 
+/// The next keys that are some.
 async fn keys(agent: &mut Agent) -> v1::ProbeKeys {
-    agent.until(|message| if let To::ProbeKeys(keys) = message { Some(keys) } else { None }).await
+    let some = |message| match message {
+        To::ProbeKeys(keys) if !keys.keys.is_empty() => Some(keys),
+        _ => None,
+    };
+    agent.until(some).await
 }
 
 /// A plan with a target.
@@ -192,6 +197,35 @@ async fn keys_outlive_the_process_and_epochs_its_file() {
     let mut a = Agent::joined(running.grpc, "a", 1).await;
     let told = keys(&mut a).await;
     assert_eq!((epochs(&told), told.forget_from_epoch), (vec![second], second), "{told:?}");
+    running.stop().await;
+}
+
+/// Who comes back after a restart and runs a plan of now is no reason to wait: the rotation ends with the old keys withdrawn.
+#[tokio::test]
+async fn a_rotation_after_a_restart_waits_for_nobody_who_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let holders = dir.path().join("probe_key_holders");
+    for restart in 0..2 {
+        let running = started(dir.path(), "").await;
+        let mut a = Agent::joined(running.grpc, "a", 1).await;
+        read_on(Agent::joined(running.grpc, "b", 2).await);
+        while targets(&mut a).await[0].probe_key.is_none() {}
+        if restart == 1 {
+            read_on(a);
+            let report = within(rotate(&running, false)).await.unwrap();
+            assert!(report.old_keys_withdrawn, "{:?}", report.waits_for);
+        }
+        running.stop().await;
+        let text = fs::read_to_string(&holders).unwrap();
+        assert!(text.contains("\na 0101") && text.contains("\nb 0202"), "{text}");
+    }
+    // Where that is lost, whoever had keys may be out there.
+    fs::remove_file(&holders).unwrap();
+    let running = started(dir.path(), "").await;
+    assert_eq!(
+        running.fleet.keys.unwritten_probers([].into_iter(), crate::clock::now().monotonic),
+        None
+    );
     running.stop().await;
 }
 

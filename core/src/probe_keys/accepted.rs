@@ -10,6 +10,9 @@ use crate::time::{Monotonic, Wall};
 /// Keys held at most; a coordinator keeps half as many.
 const MOST: usize = 16;
 
+/// No key is good for longer, whatever the coordinator says.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
 const HEAD: &str = "railgauge accepted probe keys 1";
 
 /// A key as the coordinator gives it.
@@ -48,6 +51,7 @@ impl AcceptedKeys {
         self.held.retain(|held| held.key.epoch < forget_from && !is_given(held.key.epoch));
         self.held.iter_mut().for_each(|held| held.is_given = false);
         let new = given.into_iter().map(|key| {
+            let key = GivenKey { valid: key.valid.min(LONGEST), ..key };
             let until = now.saturating_add(key.valid);
             Held { key, until, is_given: true }
         });
@@ -113,7 +117,7 @@ impl AcceptedKeys {
         let mut held = Vec::new();
         for line in open(HEAD, text)? {
             let [epoch, valid, until, secret] = fields(line)?;
-            let valid = Duration::from_nanos(number(valid)?);
+            let valid = Duration::from_nanos(number(valid)?).min(LONGEST);
             let left = Wall::from_unix_nanos(number(until)?).minus(wall).non_negative();
             let left = Duration::from_nanos(left.unwrap_or(0)).min(valid);
             let key = GivenKey { epoch: number(epoch)?, secret: unhex(secret)?, valid };

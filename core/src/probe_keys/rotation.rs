@@ -9,8 +9,8 @@
 //!    no sweep that was given it goes on.
 //!
 //! Two rotations never overlap. A rotation that has run out of time is over though an old key still waits for somebody; that is
-//! then withdrawn when its time comes. After a restart of the coordinator nobody knows who is out of reach, so the keys from before it wait out
-//! their whole validity.
+//! then withdrawn when its time comes. Over a restart of the coordinator it is remembered who may probe with keys; where that is
+//! lost, the keys from before wait out their whole validity.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,6 +21,9 @@ use crate::time::Monotonic;
 
 /// Epochs kept at most; with more, the oldest is withdrawn whoever uses it.
 const MOST: usize = 8;
+
+/// A rotation waits so long for orders of sweeps; a quick one takes some 12 s.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// A node that has just come gets so long to confirm keys before plans are made without it.
 const FIRST_WORD: Duration = Duration::from_secs(2);
@@ -109,12 +112,12 @@ impl fmt::Display for Laggard {
                 write!(f, "{node} may still probe with keys of before{}", away(connected))
             }
             Self::Lent { left } => {
-                write!(f, "a sweep may use keys of before for another {} s", left.as_secs())
+                write!(f, "a sweep may use keys of before for another {} s", left.as_secs() + 1)
             }
             Self::Unknown { left } => write!(
                 f,
                 "nodes out of reach since before the coordinator's last start may probe with keys of before for another {} s",
-                left.as_secs()
+                left.as_secs() + 1
             ),
         }
     }
@@ -151,6 +154,18 @@ struct Node {
     may_use: BTreeMap<u64, u64>,
 }
 
+/// What is known of the time before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The epochs whose keys may be in use.
+    pub epochs: BTreeSet<u64>,
+    /// The first one since the coordinator began, or lost its memory; nothing where that is so long ago that no key of before can be
+    /// good.
+    pub first: Option<u64>,
+    /// Who may probe with them; nothing where that is not known.
+    pub probers: Option<BTreeSet<NodeName>>,
+}
+
 /// The keys of a fleet over time.
 #[derive(Clone, Debug)]
 pub struct Rotation {
@@ -172,19 +187,21 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// With the epochs that were kept over the restart. `first` is the first one since the coordinator began, or lost its memory; nothing
-    /// where that is so long ago that no key of before can be good.
-    pub fn new(
-        epochs: impl IntoIterator<Item = u64>,
-        first: Option<u64>,
-        settings: RotationSettings,
-        now: Monotonic,
-    ) -> Self {
+    /// With what is remembered over a restart.
+    pub fn new(remembered: Remembered, settings: RotationSettings, now: Monotonic) -> Self {
+        let Remembered { epochs, first, probers } = remembered;
         let until = now.saturating_add(settings.validity);
-        let of = |epoch| Kept { epoch, unknown_until: Some(until), free_since: None };
-        let kept: Vec<Kept> =
-            epochs.into_iter().collect::<BTreeSet<_>>().into_iter().map(of).collect();
+        let unknown_until = probers.is_none().then_some(until);
+        let of = |epoch| Kept { epoch, unknown_until, free_since: None };
+        let kept: Vec<Kept> = epochs.into_iter().map(of).collect();
         let first = if kept.is_empty() { Some(u64::MAX) } else { first };
+        // Each may run a plan of before with any of them, and may not come back.
+        let may_use: BTreeMap<u64, u64> = kept.iter().map(|kept| (kept.epoch, 0)).collect();
+        let prober = |name| {
+            let (gone_at, may_use) = (Some(now), may_use.clone());
+            (name, Node { gone_at, may_use, ..Node::default() })
+        };
+        let nodes = probers.into_iter().flatten().map(prober).collect();
         Self {
             settings,
             serving: kept.last().map_or(0, |kept| kept.epoch),
@@ -192,7 +209,7 @@ impl Rotation {
             kept,
             phase: Phase::Idle,
             force: false,
-            nodes: BTreeMap::new(),
+            nodes,
             lent: BTreeMap::new(),
             plan: 0,
             actions: Vec::new(),
@@ -250,7 +267,7 @@ impl Rotation {
     }
 
     /// A node has a stream, on which it will be told its keys before anything else. `able`: its agent knows of keys. `same_state`: it is
-    /// the machine that had this name before, with what it had on its disk; `same_process`: and its process has not ended.
+    /// the machine that had this name before, with what it had on its disk; `same_process`: and its process may not have ended.
     pub fn joined(
         &mut self,
         name: &NodeName,
@@ -342,6 +359,11 @@ impl Rotation {
         newest.map_or(Probing::NotYet, Probing::Key)
     }
 
+    /// Whether anything is known of a node.
+    pub fn knows(&self, name: &NodeName) -> bool {
+        self.nodes.contains_key(name)
+    }
+
     /// Whether a node's agent knows of keys, so that it may be given those of others.
     pub fn is_able(&self, name: &NodeName) -> bool {
         self.nodes.get(name).is_some_and(|node| node.able)
@@ -371,6 +393,20 @@ impl Rotation {
         true
     }
 
+    /// Who may probe with keys, when a plan with targets for these is given out; nothing while that cannot be known.
+    pub fn probers<'a>(
+        &'a self,
+        planned: impl Iterator<Item = &'a NodeName>,
+        now: Monotonic,
+    ) -> Option<BTreeSet<NodeName>> {
+        let is_unknown = |kept: &Kept| kept.unknown_until.is_some_and(|until| now < until);
+        if self.kept.iter().any(is_unknown) {
+            return None;
+        }
+        let users = self.nodes.iter().filter(|(_, node)| !node.may_use.is_empty());
+        Some(users.map(|(name, _)| name).chain(planned).cloned().collect())
+    }
+
     /// Time passes. What is to be done, in this order.
     pub fn tick(&mut self, now: Monotonic) -> Vec<Action> {
         self.forget_the_gone(now);
@@ -388,11 +424,18 @@ impl Rotation {
         self.withdraw(now);
         if let Phase::Switching { since } = self.phase {
             let bound = self.settings.wait.saturating_add(self.settings.grace);
-            if self.kept.len() <= 1 || now >= since.saturating_add(bound) {
+            let is_over = now >= since.saturating_add(bound) && !self.ends_by_itself(now);
+            if self.kept.len() <= 1 || is_over {
                 self.end(now);
             }
         }
         std::mem::take(&mut self.actions)
+    }
+
+    /// Whether nobody keeps old keys in use but what is under way, and sweeps.
+    fn ends_by_itself(&self, now: Monotonic) -> bool {
+        let soon = |laggard: &Laggard| matches!(laggard, Laggard::Lent { left } if *left <= SWEEP);
+        self.laggards(now).iter().all(soon)
     }
 
     fn end(&mut self, now: Monotonic) {

@@ -1,11 +1,13 @@
 //! Keys in a file: lines of text and the digest of them all, so that a file cut short or changed by a bad disk is found out.
 //! Who may read the file is for whoever writes it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
 use super::{SECRET_LEN, Secret};
+use crate::path::NodeName;
 
 /// The file is not as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +63,31 @@ impl KeyFile {
         file.generations.dedup_by_key(|generation| generation.epoch);
         Ok(file)
     }
+}
+
+const PROBERS: &str = "railgauge holders of probe keys 1";
+
+/// The text of a file that says who may probe with keys: names, and the identities of their agents.
+pub fn write_probers(probers: &BTreeMap<NodeName, Vec<u8>>) -> String {
+    seal(PROBERS, probers.iter().map(|(name, identity)| format!("{name} {}", digits(identity))))
+}
+
+/// What is in it.
+///
+/// # Errors
+/// When it is damaged.
+pub fn read_probers(text: &[u8]) -> Result<BTreeMap<NodeName, Vec<u8>>, Damaged> {
+    let mut probers = BTreeMap::new();
+    for line in open(PROBERS, text)? {
+        let [name, identity] = fields(line)?;
+        let name = NodeName::new(name).map_err(|_| Damaged)?;
+        let octets = identity.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).map_err(|_| Damaged)?;
+            u8::from_str_radix(pair, 16).map_err(|_| Damaged)
+        });
+        probers.insert(name, octets.collect::<Result<_, _>>()?);
+    }
+    Ok(probers)
 }
 
 pub(super) fn seal(head: &str, lines: impl Iterator<Item = String>) -> String {

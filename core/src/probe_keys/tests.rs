@@ -116,7 +116,7 @@ fn settings() -> RotationSettings {
 
 /// A coordinator with its first key, and these nodes, all of which have confirmed it.
 fn begun(nodes: &[&str]) -> Rotation {
-    let mut rotation = Rotation::new([], None, settings(), at(0));
+    let mut rotation = Rotation::new(Remembered::default(), settings(), at(0));
     rotation.begin(1, false, at(0));
     for node in nodes {
         rotation.joined(&name(node), true, (false, false), at(0));
@@ -234,7 +234,8 @@ fn a_prober_out_of_reach_keeps_a_key_alive_until_its_own_is_over() {
 #[test]
 fn keys_from_before_a_restart_and_those_of_sweeps_wait_out_their_time() {
     let (a, now) = (name("a"), at(1_000));
-    let mut rotation = Rotation::new([1], None, settings(), now);
+    let mut rotation =
+        Rotation::new(Remembered { epochs: [1].into(), ..Remembered::default() }, settings(), now);
     rotation.joined(&a, true, (false, false), now);
     rotation.confirmed(&a, 1);
     rotation.begin(2, false, now);
@@ -253,11 +254,50 @@ fn keys_from_before_a_restart_and_those_of_sweeps_wait_out_their_time() {
     rotation.begin(2, false, now);
     rotation.confirmed(&a, 2);
     rotation.tick(now);
-    let report = done(&rotation.tick(at(3_400))).unwrap();
-    assert!(matches!(report.laggards[..], [Laggard::Lent { .. }]), "{report:?}");
+    assert_eq!(done(&rotation.tick(at(8_999))), None, "a sweep is waited for");
     rotation.tick(at(9_000));
-    rotation.tick(at(9_400));
+    let report = done(&rotation.tick(at(9_400))).unwrap();
+    assert_eq!((report.laggards, rotation.epochs().collect::<Vec<_>>()), (vec![], vec![2]));
+    // Not if it takes too long.
+    rotation.lend(2, at(200_000));
+    rotation.begin(3, false, at(10_000));
+    rotation.confirmed(&a, 3);
+    rotation.tick(at(10_000));
+    let report = done(&rotation.tick(at(12_400))).unwrap();
+    assert!(matches!(report.laggards[..], [Laggard::Lent { .. }]), "{report:?}");
+}
+
+/// Who is remembered and comes back, and runs a plan of now, is no reason to wait; who does not come back, is one until his keys are
+/// over.
+#[test]
+fn probers_are_remembered_over_a_restart() {
+    let (a, b, now) = (name("a"), name("b"), at(1_000));
+    let probers = Some([a.clone(), b.clone()].into());
+    let remembered = Remembered { epochs: [1].into(), first: None, probers };
+    let mut rotation = Rotation::new(remembered, settings(), now);
+    assert_eq!(rotation.probers([].into_iter(), now).unwrap().len(), 2);
+    rotation.joined(&a, true, (true, true), now);
+    rotation.confirmed(&a, 1);
+    publish(&mut rotation, 10, &["a"], &[1]);
+    rotation.begin(2, false, now);
+    rotation.confirmed(&a, 2);
+    rotation.tick(now);
+    publish(&mut rotation, 11, &["a"], &[2]);
+    rotation.runs(&a, 11);
+    let report = done(&rotation.tick(at(3_400))).unwrap();
+    assert_eq!(report.laggards, [Laggard::Prober { node: b.clone(), connected: false }]);
+    rotation.joined(&b, true, (true, true), at(4_000));
+    rotation.confirmed(&b, 2);
+    publish(&mut rotation, 12, &["a", "b"], &[2]);
+    rotation.runs(&b, 12);
+    rotation.tick(at(4_100));
+    rotation.tick(at(4_500));
     assert_eq!(rotation.epochs().collect::<Vec<_>>(), [2]);
+
+    let identities = [(a, vec![1, 0xff]), (b, vec![])].into();
+    let text = write_probers(&identities);
+    assert_eq!(read_probers(text.as_bytes()).unwrap(), identities);
+    assert_eq!(read_probers(&text.as_bytes()[1..]), Err(Damaged));
 }
 
 #[test]

@@ -303,7 +303,7 @@ pub mod coordinator_message {
         /// Prolongs the lease of the plan, and the time for which keys are good.
         #[prost(message, tag = "6")]
         LeaseRenewal(super::LeaseRenewal),
-        /// From minor 1 on, before the first plan and whenever they change.
+        /// From minor 1 on, before the first plan and whenever they change; without any where probes are not authenticated.
         #[prost(message, tag = "7")]
         ProbeKeys(super::ProbeKeys),
     }

@@ -87,6 +87,8 @@ pub struct World {
     starts_at: u64,
     disk: Vec<u64>,
     first: u64,
+    /// Who may probe with keys, on the disk too; lost now and then.
+    probers: Option<BTreeSet<NodeName>>,
     last_epoch: u64,
     last_plan: u64,
     has_lost_its_memory: bool,
@@ -120,6 +122,7 @@ impl World {
             starts_at: 0,
             disk: Vec::new(),
             first: 0,
+            probers: Some(BTreeSet::new()),
             last_epoch: 0,
             last_plan: 0,
             has_lost_its_memory: false,
@@ -141,8 +144,10 @@ impl World {
     fn start_coordinator(&mut self) {
         let is_young = |first: &u64| self.now < first + 2 * VALIDITY;
         let first = Some(self.first).filter(is_young);
-        let epochs = self.disk.iter().copied();
-        let mut rotation = Rotation::new(epochs, first, settings(), at(self.now));
+        let epochs = self.disk.iter().copied().collect();
+        let probers = self.probers.clone();
+        let remembered = Remembered { epochs, first, probers };
+        let mut rotation = Rotation::new(remembered, settings(), at(self.now));
         if self.disk.is_empty() {
             rotation.begin(self.new_epoch(), false, at(self.now));
         }
@@ -206,6 +211,10 @@ impl World {
                 // Once: a second time within the validity it would forget the time between.
                 self.has_lost_its_memory = true;
                 self.disk.clear();
+                self.probers = None;
+            }
+            14 if self.coordinator.is_none() => {
+                self.probers = None;
             }
             _ => {}
         }
@@ -285,8 +294,7 @@ impl World {
             if agent.is_up && !agent.accepted.epochs().any(|held| held == epoch) {
                 let held: Vec<u64> = agent.accepted.epochs().collect();
                 let now = self.now;
-                self.unanswered
-                    .push(format!("{now}: n{from} asks n{to} with {epoch}, not of {held:?}"));
+                self.complain(format!("{now}: n{from} asks n{to} with {epoch}, not of {held:?}"));
             }
         }
     }
@@ -354,7 +362,12 @@ impl World {
         let Some(coordinator) = &mut self.coordinator else { return };
         let before = coordinator.members.get(&n);
         let same_process = before.is_some_and(|member| member.process == agent.process);
-        coordinator.rotation.joined(&node(n), true, (before.is_some(), same_process), at(now));
+        let is_known = self.probers.as_ref().is_some_and(|known| known.contains(&node(n)));
+        let same = match before {
+            Some(_) => (true, same_process),
+            None => (is_known, is_known),
+        };
+        coordinator.rotation.joined(&node(n), true, same, at(now));
         coordinator.touched_at.get_or_insert(now);
         coordinator
             .members
@@ -481,6 +494,11 @@ impl World {
         if let Some((plan, targets)) = coordinator.making.take_if(|_| !slow) {
             let epochs = |targets: &Targets| targets.values().flatten().copied().collect();
             let uses = targets.iter().map(|(n, targets)| (node(*n), epochs(targets))).collect();
+            // On the disk before anybody has the plan.
+            let planned: Vec<NodeName> = targets.keys().map(|n| node(*n)).collect();
+            if let Some(probers) = coordinator.rotation.probers(planned.iter(), at(now)) {
+                self.probers = Some(probers);
+            }
             if coordinator.rotation.published(plan, &uses) {
                 (self.last_plan, coordinator.plans) = (plan, targets);
             } else {
