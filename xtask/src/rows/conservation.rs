@@ -154,7 +154,7 @@ fn in_namespace(
     let script = format!(
         r#"set -eu
 {setup}
-"$0" reflect --listen 127.0.0.1:7463 2>reflect.stderr & reflector=$!
+"$0" reflect --listen 127.0.0.1:7463 >/dev/null 2>reflect.stderr & reflector=$!
 trap 'kill $reflector' EXIT
 tries=0
 until grep -q 'listening on' reflect.stderr; do
