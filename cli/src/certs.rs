@@ -112,7 +112,7 @@ fn next(role: Role, (certificate, key, ca): (&Path, &Path, &Path)) -> String {
     let (certificate, key, ca) = (certificate.display(), key.display(), ca.display());
     match role {
         Role::Coordinator | Role::Agent => format!(
-            "On its host these go to /etc/railgauge/tls as cert.pem and key.pem, {ca} as ca.pem; the key is to be readable by the daemon alone.\n"
+            "On its host these go to /etc/railgauge/tls as {role}.pem and {role}.key, {ca} as ca.pem; the key is to be readable by the daemon alone.\n"
         ),
         Role::Viewer | Role::Operator | Role::Admin => format!(
             "For the `railgauge` command:\n  export RAILGAUGE_CA={ca} RAILGAUGE_CERT={certificate} RAILGAUGE_KEY={key}\n"

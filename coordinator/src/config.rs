@@ -164,10 +164,10 @@ keys! {
     ca: PathBuf = PathBuf::from("/etc/railgauge/tls/ca.pem"),
         "ca" "RAILGAUGE_CA" "FILE";
     /// The coordinator's certificate, with what leads to its authority, PEM
-    cert: PathBuf = PathBuf::from("/etc/railgauge/tls/cert.pem"),
+    cert: PathBuf = PathBuf::from("/etc/railgauge/tls/coordinator.pem"),
         "cert" "RAILGAUGE_CERT" "FILE";
     /// The certificate's key, PEM, readable by the coordinator alone
-    key: PathBuf = PathBuf::from("/etc/railgauge/tls/key.pem"),
+    key: PathBuf = PathBuf::from("/etc/railgauge/tls/coordinator.key"),
         "key" "RAILGAUGE_KEY" "FILE";
     /// Where it writes who did or tried what; empty: audit.jsonl in its state directory
     audit_log: PathBuf = PathBuf::new(),

@@ -165,10 +165,10 @@ pub struct Flags {
     /// Certificates of the authorities that vouch for the coordinator, PEM [default: /etc/railgauge/tls/ca.pem]
     #[arg(long, env = "RAILGAUGE_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// This node's certificate, PEM [default: /etc/railgauge/tls/cert.pem]
+    /// This node's certificate, PEM [default: /etc/railgauge/tls/agent.pem]
     #[arg(long, env = "RAILGAUGE_CERT", value_name = "FILE")]
     pub cert: Option<PathBuf>,
-    /// Its key, PEM, readable by the agent alone [default: /etc/railgauge/tls/key.pem]
+    /// Its key, PEM, readable by the agent alone [default: /etc/railgauge/tls/agent.key]
     #[arg(long, env = "RAILGAUGE_KEY", value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// Speak plaintext, to a coordinator on loopback only
@@ -293,8 +293,8 @@ fn combine(file: File, flags: Flags, host: Option<String>) -> Result<Config, Con
             .unwrap_or_else(|| Size::from_bytes(256 << 20)),
         cpu: flags.cpu.or(file.cpu),
         ca: tls(flags.ca, file.ca, "ca.pem"),
-        cert: tls(flags.cert, file.cert, "cert.pem"),
-        key: tls(flags.key, file.key, "key.pem"),
+        cert: tls(flags.cert, file.cert, "agent.pem"),
+        key: tls(flags.key, file.key, "agent.key"),
         insecure,
         http_tls: flags.http_tls.or(file.http_tls).unwrap_or(false),
         allow_plain_metrics: flags

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 const CONFIGURATION: &str = "/etc/railgauge/agent.toml";
 const EDITED: &str = "insecure = true\n# Edited here.\n";
 /// What the operator puts there: never ours to delete.
-const KEY: &str = "/etc/railgauge/tls/key.pem";
+const KEY: &str = "/etc/railgauge/tls/agent.key";
 /// What a daemon leaves.
 const DATA: &str = "/var/lib/railgauge-agent/spool/1.spool";
 
@@ -182,6 +182,7 @@ fn with_a_service_manager(
             format!("{format}: {daemon} is {active} and {enabled} after its installation")
         });
     }
+    certificates(&machine)?;
     machine.must(&["systemctl", "enable", "--now", "railgauge-coordinator"])?;
     let (_, before) = state("railgauge-coordinator")?;
     install(&machine, upgrade, &packages.next)?;
@@ -254,6 +255,17 @@ fn listed(machine: &Machine, list: &[&str], names: &[&str]) -> Result<BTreeSet<S
         )));
     }
     Ok(files)
+}
+
+/// What the daemons need to start as they are shipped, made as an operator would make it for trying things out.
+fn certificates(machine: &Machine) -> Result<(), Failure> {
+    let script = "set -e; cd /root; railgauge certs init --dir pki; railgauge certs issue coordinator main --dir pki; \
+                  railgauge certs issue agent \"$(cat /proc/sys/kernel/hostname)\" --dir pki; \
+                  install -m 0644 pki/ca.pem /etc/railgauge/tls/ca.pem; \
+                  for role in coordinator agent; do \
+                  install -m 0644 pki/$role-*.pem /etc/railgauge/tls/$role.pem; \
+                  install -m 0640 -g railgauge pki/$role-*.key /etc/railgauge/tls/$role.key; done";
+    machine.must(&["sh", "-c", script]).map(drop)
 }
 
 /// As after some time of use: an edited configuration, keys, data of the daemons' user.
