@@ -188,11 +188,11 @@ fn what_was_typed_wrong_is_exit_code_2() {
         assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{args:?}: {}", done.stderr);
         assert!(done.stderr.contains(part), "{args:?}: {}", done.stderr);
     }
-    for url in ["", "127.0.0.1:7460", "https://x", "http://", "http://a b"] {
+    for url in ["", "127.0.0.1:7460", "ftp://x", "http://", "http://a b"] {
         let done = run(&["nodes", "--coordinator", url]);
         assert_eq!(done.code, Some(2), "{url:?}: {}", done.stderr);
         assert!(
-            done.stderr.contains("is no coordinator: write http://HOST:PORT"),
+            done.stderr.contains("is no coordinator: write https://HOST:PORT"),
             "{}",
             done.stderr
         );

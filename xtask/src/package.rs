@@ -1,7 +1,7 @@
 //! `cargo xtask package`: Debian and RPM packages of the programs that the release build left, the same octets for the same commit.
 //!
 //! Three packages, because three kinds of machine want one each: a GPU node the agent, a control host the coordinator, an operator's
-//! laptop the tool. What goes where is one table ([`contents`]); it is staged once a format, and packed by the format's own tool.
+//! laptop the tool. What goes where is one table ([`PACKAGES`]); it is staged once a format, and packed by the format's own tool.
 
 mod contents;
 mod deb;
