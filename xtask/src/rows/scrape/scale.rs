@@ -55,7 +55,7 @@ pub fn run(bench: &Bench<'_>, scale: Scale, outcome: &mut Outcome) -> Result<(),
         let present = names(&page);
         took.sort_by(f64::total_cmp);
         let worst = took.last().copied().unwrap_or_default();
-        // All agents deliver at once, and the generator of their load shares the processors: one page in ten may wait for that.
+        // Beside the slowest: all agents deliver at once, and the generator of their load shares the processors.
         let most = took.get(took.len() * 9 / 10).copied().unwrap_or(f64::INFINITY);
         let fleet = format!("{agents} agents of {paths} paths");
         outcome.figure(format!("{fleet}: nine pages of ten within"), most, "ms");
@@ -65,8 +65,12 @@ pub fn run(bench: &Bench<'_>, scale: Scale, outcome: &mut Outcome) -> Result<(),
         outcome.figure(format!("{fleet}: series"), float(present.len()), "");
         outcome.raw.push(report);
         // Times of seconds on a shared machine prove nothing.
-        let in_time = scale == Scale::Miniature || most <= MOST_MS;
-        outcome.expect(in_time, || format!("{fleet}: one page of ten took more than {most:.0} ms"));
+        let in_time = scale == Scale::Miniature || worst <= MOST_MS;
+        outcome.expect(in_time, || {
+            format!(
+                "{fleet}: the slowest page took {worst:.0} ms, nine of ten at most {most:.0} ms"
+            )
+        });
         outcome.expect(octets <= MOST_OCTETS, || format!("{fleet}: a page has {octets} octets"));
         series.push(present);
         coordinator.stop()?;
