@@ -278,7 +278,7 @@ fn configuration(
     let at = UdpSocket::bind((Ipv4Addr::new(127, 0, 3, number), 0))?.local_addr()?;
     let [ca, cert, key] = pki.files(Role::Agent, &name);
     let text = format!(
-        "ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\nnode = \"{name}\"\ncoordinator = \"{url}\"\nstate_dir = {state:?}\n\
+        "ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\nnode = \"{name}\"\ncoordinator = \"{url}\"\nhttp_listen = \"127.0.0.1:0\"\nstate_dir = {state:?}\n\
          [[endpoint]]\nport = \"p0\"\naddress = \"{}\"\nudp_port = {}\n",
         at.ip(),
         at.port()

@@ -262,7 +262,7 @@ impl<'a> Crew<'a> {
 
 fn agent_toml(n: u32, more: &str) -> String {
     format!(
-        "{more}node = \"gpu-{n}\"\ninsecure = true\n[[endpoint]]\nport = \"eth0\"\naddress = \"127.0.0.{n}\"\n"
+        "{more}node = \"gpu-{n}\"\ninsecure = true\nhttp_listen = \"127.0.0.{n}:7462\"\n[[endpoint]]\nport = \"eth0\"\naddress = \"127.0.0.{n}\"\n"
     )
 }
 
