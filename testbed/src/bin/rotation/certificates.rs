@@ -11,7 +11,7 @@ use railgauge_testbed::fleet::Trouble;
 use railgauge_testbed::fleet::process::{now, pause};
 use serde_json::{Value, json};
 
-use super::Fleet;
+use super::{Fleet, SECOND, next_second, wait_until};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long the fleet may take to be whole again.
@@ -81,7 +81,10 @@ impl Fleet {
     /// Renews everybody's certificates again and again, and now and then their authority.
     pub fn rotate_certificates(&mut self, times: u64) -> Result<Vec<Value>, Trouble> {
         let mut each = Vec::new();
+        let first = next_second();
         for number in 1..=times {
+            // One a second, so that each of them happens while something is measured.
+            wait_until(first + (number - 1) * SECOND);
             let began = now();
             let authority = number % AUTHORITY_EVERY == 0;
             if authority {
