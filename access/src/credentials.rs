@@ -86,13 +86,6 @@ impl Credentials {
     }
 }
 
-/// What is wrong with the files, and how often it has been seen.
-#[derive(Default)]
-struct Wrong {
-    said: String,
-    seen: u32,
-}
-
 async fn look_again(
     files: Files,
     mut last: Octets,
@@ -101,7 +94,7 @@ async fn look_again(
 ) {
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut wrong = Wrong::default();
+    let mut wrong = 0;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -111,7 +104,7 @@ async fn look_again(
         let read = files.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || read.read()).await else { continue };
         let judged = match read {
-            Ok(octets) if octets == last && wrong.seen == 0 => continue,
+            Ok(octets) if octets == last && wrong == 0 => continue,
             Ok(octets) => replacement(&files, octets, &replace.borrow().identity),
             Err(error) => Err(error),
         };
@@ -123,7 +116,7 @@ async fn look_again(
                     shared.replaced.fetch_add(1, Ordering::Relaxed);
                     last = octets;
                 }
-                wrong = Wrong::default();
+                wrong = 0;
                 shared.failing.store(false, Ordering::Relaxed);
             }
             Err(error) => failed(&error, &mut wrong, &shared),
@@ -144,13 +137,12 @@ fn replacement(
     Ok((octets, material))
 }
 
-/// Who renews three files does so one after the other: what is wrong once may be right at the next look.
-fn failed(error: &LoadError, wrong: &mut Wrong, shared: &Shared) {
-    let text = crate::sentence(error);
-    wrong.seen = if wrong.said == text { wrong.seen.saturating_add(1) } else { 1 };
-    wrong.said = text;
-    if wrong.seen == 2 {
-        tracing::error!("the certificate stays as it was: {}", wrong.said);
+/// Who renews three files does so one after the other: what is wrong once may be right at the next look. Looks are counted, and not
+/// sentences compared: some of them hold the time.
+fn failed(error: &LoadError, looks: &mut u32, shared: &Shared) {
+    *looks = looks.saturating_add(1);
+    if *looks == 2 {
+        tracing::error!("the certificate stays as it was: {}", crate::sentence(error));
         shared.failed.fetch_add(1, Ordering::Relaxed);
         shared.failing.store(true, Ordering::Relaxed);
     }

@@ -254,6 +254,28 @@ async fn what_is_renewed_is_in_force_without_a_restart_and_what_is_damaged_is_no
     .await;
     echo(&mut old, &mut old_server).await.unwrap();
     assert_eq!(credentials.reloads().replaced, 1);
+    // One that has ended is no better, though its sentence has another time in it at each look.
+    let ended = world.files(Role::Coordinator, "main", now() - 10 * DAY, 3 * DAY);
+    std::fs::copy(&again.cert, &files.cert).unwrap();
+    within(async {
+        while credentials.reloads().failing {
+            credentials.look();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    std::fs::copy(&ended.key, &files.key).unwrap();
+    std::fs::copy(&ended.cert, &files.cert).unwrap();
+    within(async {
+        let mut look = tokio::time::interval(Duration::from_millis(1_100));
+        while !credentials.reloads().failing {
+            look.tick().await;
+            credentials.look();
+        }
+    })
+    .await;
+    assert_eq!(credentials.reloads().replaced, 1);
+    std::fs::copy(&again.key, &files.key).unwrap();
     std::fs::copy(&again.cert, &files.cert).unwrap();
     within(async {
         while credentials.reloads().failing {
