@@ -4,7 +4,9 @@
 //! that are not in it name the header or program they come from. Nothing here knows libibverbs: codes of verbs come in as
 //! numbers, and an unknown one is a value and not an error.
 
+pub mod endpoint;
 pub mod flow_label;
 pub mod gid;
 pub mod mtu;
+pub mod operation;
 pub mod reliability;
