@@ -6,5 +6,6 @@
 pub mod clock;
 pub mod ethtool;
 pub mod inventory;
+pub mod rdma_counters;
 pub mod socket;
 pub mod thread;
