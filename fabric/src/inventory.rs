@@ -79,7 +79,7 @@ pub fn collect(roots: &Roots) -> Inventory {
     let (sysfs, procfs) = (Tree::sysfs(roots), Tree::procfs(roots));
     let cpus = cpu::collect(&sysfs, &procfs);
     let nics = nic::collect(&sysfs, roots.is_live());
-    let rdma_devices = rdma::collect(&sysfs);
+    let rdma_devices = rdma::collect(&sysfs, roots.is_live());
     let pci_devices = pcie::collect(
         &sysfs,
         nics.known().map_or(&[], Vec::as_slice),

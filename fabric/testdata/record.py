@@ -22,7 +22,7 @@ sys/devices/system/node/node*/cpulist sys/devices/system/node/node*/meminfo sys/
 sys/devices/system/clocksource/clocksource0/current_clocksource
 sys/devices/system/clocksource/clocksource0/available_clocksource
 sys/kernel/mm/transparent_hugepage/enabled sys/kernel/iommu_groups/*/type
-sys/module/{m}/version
+sys/module/{m}/version sys/class/infiniband_verbs/uverbs*/ibdev
 """.split()
 MODULES = "nvidia nvidia_uvm nvidia_peermem gdrdrv ib_core ib_uverbs rdma_cm rdma_rxe siw mlx5_core mlx5_ib irdma bnxt_re efa"
 NETDEV = "type uevent speed mtu operstate carrier master device".split()

@@ -300,3 +300,89 @@ fn no_bare_null(json: &serde_json::Value) -> bool {
         _ => true,
     }
 }
+
+/// A RoCE port as mlx5 shows it: `lines` after those of a good one, where `@` is the port's directory.
+fn roce(lines: &str) -> Vec<String> {
+    let tree = RecordedTree::empty();
+    for (number, device) in ["mlx5_0", "mlx5_1"].into_iter().enumerate() {
+        let port = format!("sys/class/infiniband/{device}/ports/1");
+        let good = format!(
+            "f sys/class/infiniband/{device}/hca_type MT4129\nf sys/class/infiniband/{device}/board_id B\n\
+             f sys/class/infiniband_verbs/uverbs{number}/ibdev {device}\n\
+             f {port}/state 4: ACTIVE\nf {port}/phys_state 5: LinkUp\nf {port}/link_layer Ethernet\n\
+             f {port}/rate 400 Gb/sec (4X NDR)\nf sys/class/net/eth{number}/mtu 9000\n\
+             f {port}/gids/3 0000:0000:0000:0000:0000:ffff:0a00:0001\nf {port}/gid_attrs/types/3 RoCE v2\n\
+             f {port}/gid_attrs/ndevs/3 eth{number}\nf {port}/counters/link_downed 3\n"
+        );
+        tree.add(&good);
+    }
+    tree.add(&lines.replace('@', "sys/class/infiniband/mlx5_0/ports/1"));
+    let inventory = collect(&roots(&tree));
+    let devices = inventory.rdma_devices.known().unwrap();
+    assert_eq!(devices[1].problems, Vec::<String>::new(), "only the first is ill");
+    for problem in &devices[0].problems {
+        assert!(inventory.warnings.contains(problem), "{problem}");
+    }
+    devices[0].problems.clone()
+}
+
+/// Each makes one thing wrong, and one sentence says what and how to change it.
+#[test]
+fn what_is_wrong_with_an_rdma_port_is_said_once_and_with_a_way_out() {
+    assert_eq!(roce(""), Vec::<String>::new());
+    let cases: [(&str, &[&str]); 12] = [
+        (
+            "f @/state 1: DOWN\nf @/phys_state 2: Polling",
+            &["port mlx5_0/1 is DOWN (Polling)", "no partner answers on the cable"],
+        ),
+        (
+            "f @/state 1: DOWN\nf @/phys_state 3: Disabled",
+            &["is DOWN (Disabled)", "`ip link set eth0 up`"],
+        ),
+        ("f @/state 2: INIT", &["is INIT (LinkUp)", "no subnet manager has set it up"]),
+        (
+            "f @/gids/3 0000:0000:0000:0000:0000:0000:0000:0000\nd sys/class/infiniband/mlx5_0/device/net/eth0",
+            &["port mlx5_0/1 has no GID", "give its network interface an address"],
+        ),
+        ("f @/gid_attrs/types/3 IB/RoCE v1", &["has no RoCE v2 GID", "`cma_roce_mode`"]),
+        (
+            "f sys/class/net/eth0/mtu 1500",
+            &[
+                "carries 1024 bytes in a packet where 4096 are possible",
+                "`ip link set eth0 mtu 9000`",
+            ],
+        ),
+        (
+            "f @/rate 200 Gb/sec (2X NDR)",
+            &["runs at 200 Gb/sec (2X NDR) and others of its make at 400 Gb/sec"],
+        ),
+        ("f @/rate 100 Gb/sec (4X EDR)", &["others of its make at 400 Gb/sec; check cable"]),
+        ("f @/counters/link_downed N/A (no PMA)", &["does not count errors and discards (no PMA"]),
+        (
+            "f @/counters/link_downed 255\nf @/counters/port_xmit_wait 4294967295\nf @/counters/symbol_error 9",
+            &["stopped at their largest value", "link_downed, port_xmit_wait; `perfquery -R`"],
+        ),
+        (
+            "f sys/class/infiniband_verbs/uverbs0/ibdev mlx5_7",
+            &["no uverbs device", "`modprobe ib_uverbs`"],
+        ),
+        (
+            "f @/state 5: ACTIVE_DEFER",
+            &["is ACTIVE_DEFER (LinkUp); check the cable, and `ip link show eth0`"],
+        ),
+    ];
+    for (ill, expected) in cases {
+        let problems = roce(ill);
+        assert_eq!(problems.len(), 1, "{ill}: {problems:?}");
+        for text in expected {
+            assert!(problems[0].contains(text), "{:?} does not say {text:?}", problems[0]);
+        }
+    }
+}
+
+#[test]
+fn a_slower_port_of_another_make_is_not_ill() {
+    let problems =
+        roce("f sys/class/infiniband/mlx5_0/hca_type MT4125\nf @/rate 100 Gb/sec (4X EDR)");
+    assert_eq!(problems, Vec::<String>::new());
+}

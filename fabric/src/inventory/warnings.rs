@@ -3,7 +3,7 @@
 
 use super::pcie::Role;
 use super::system::Limit;
-use super::{Inventory, NumaNode, RdmaDevice, Reading};
+use super::{Inventory, NumaNode, Reading};
 use std::collections::BTreeSet;
 
 /// Idle states that take longer to leave than this are named: above the time-out of a busy-poller's
@@ -24,7 +24,9 @@ pub(super) fn collect(inventory: &Inventory) -> Vec<String> {
     }
     sentences.extend(numa_unknown(inventory));
     sentences.extend(gpu_without_near_rdma(inventory));
-    sentences.extend(ports_down(known_list(&inventory.rdma_devices)));
+    for device in known_list(&inventory.rdma_devices) {
+        sentences.extend(device.problems.iter().cloned());
+    }
     sentences.extend(peer_memory(inventory));
     // Functions behind one switch share its uplink, and its sentence.
     let mut seen = BTreeSet::new();
@@ -131,21 +133,6 @@ fn gpu_without_near_rdma(inventory: &Inventory) -> Vec<String> {
         .map(|(node, address)| format!(
             "GPU {address} is on NUMA node {node} and every RDMA device on another; check the card's slot, or `nvidia-smi topo -m`"
         )).collect()
-}
-
-fn ports_down(devices: &[RdmaDevice]) -> Vec<String> {
-    let ports = devices
-        .iter()
-        .flat_map(|device| known_list(&device.ports).iter().map(move |port| (device, port)));
-    ports
-        .filter_map(|(device, port)| {
-            let state = port.state.known().filter(|state| *state != "ACTIVE")?;
-            Some(format!(
-                "port {}/{} is {state} ({}); check cable and subnet manager, or `ip link` for RoCE",
-                device.name, port.port, port.physical_state
-            ))
-        })
-        .collect()
 }
 
 fn peer_memory(inventory: &Inventory) -> Option<String> {
