@@ -4,6 +4,7 @@
 //! The fuzz targets in `testbed/fuzz` call the same exercises with octets that libFuzzer chooses; the tests
 //! here are the same in miniature, with octets that a seed chooses.
 
+mod endpoints;
 mod frames;
 mod histograms;
 mod json;
@@ -18,6 +19,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 
+pub use endpoints::exercise_endpoints;
 pub use frames::exercise_frames;
 pub use histograms::exercise_histogram;
 pub use messages::{exercise_agent_message, exercise_coordinator_message};

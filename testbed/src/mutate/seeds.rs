@@ -4,8 +4,14 @@ use prost::Message as _;
 use railgauge_core::finding::{
     Component, ComponentKind, Effect, Evidence, Finding, FindingKind, Severity, Verdict,
 };
-use railgauge_core::path::Transport;
+use railgauge_core::path::{PortName, Transport};
 use railgauge_core::path_window::PathWindow;
+use railgauge_core::rdma::endpoint::{self, Message, Offer, RdmaEndpoint, Region};
+use railgauge_core::rdma::flow_label::FlowLabel;
+use railgauge_core::rdma::gid::{Gid, GidKind, LinkLayer};
+use railgauge_core::rdma::mtu::PathMtu;
+use railgauge_core::rdma::operation::{MemoryRoute, Method, Operation, Service};
+use railgauge_core::rdma::reliability::Profile;
 use railgauge_proto::v1::agent_message::Message as FromAgent;
 use railgauge_proto::v1::coordinator_message::Message as FromCoordinator;
 use railgauge_proto::{convert, protocol, v1};
@@ -265,4 +271,45 @@ pub fn rows() -> Vec<Vec<u8>> {
         row(&[&agent[..], &[0; 18]].concat(), &whole),
         row(&minute, &[9; 8]),
     ]
+}
+
+/// What a prober says to a responder over a connection: an offer, a sign of life, a move, the end.
+///
+/// # Panics
+/// Never: the numbers are good.
+pub fn endpoint_messages() -> Vec<u8> {
+    let end = RdmaEndpoint {
+        port: name("mlx5_0/1"),
+        link_layer: LinkLayer::Ethernet,
+        gid: Gid::from(std::net::IpAddr::from([10, 0, 0, 1])),
+        gid_kind: GidKind::RoceV2,
+        lid: 0,
+        mtu: PathMtu::B4096,
+        queue_pair: 0x1234,
+        packet_sequence: 0x56_789a,
+        queue_key: 0,
+        reads_out: 1,
+        reads_in: 1,
+        in_order: true,
+        route: MemoryRoute::Host,
+        region: Some(Region { address: 0x7f00_0000_1000, len: 4096, remote_key: 0xabcd }),
+    };
+    let offer = Offer {
+        method: Method::latency(Service::Connection, Operation::Write, true),
+        size: 64,
+        outstanding: 1,
+        reliability: Profile::Continuous.reliability(),
+        traffic_class: 104,
+        service_level: 3,
+        flow_label: FlowLabel::of_flow(0).unwrap_or_default(),
+        wanted: Some(name("mlx5_1/1")),
+        endpoint: end.clone(),
+    };
+    let moved = Message::Moved(Box::new(end));
+    let messages = [Message::Offer(Box::new(offer)), Message::Keep, moved, Message::Close];
+    messages.iter().flat_map(endpoint::encode).collect()
+}
+
+fn name(text: &str) -> PortName {
+    PortName::new(text).expect("a port name")
 }

@@ -164,6 +164,30 @@ fn mutated_streams_give_the_same_packets_however_they_are_cut() {
 }
 
 #[test]
+fn mutated_endpoint_messages_are_taken_exactly_or_refused() {
+    let (mut mutator, mut outcomes) = (Mutator::new(SEED), Outcomes::new());
+    let stream = seeds::endpoint_messages();
+    for _ in 0..PACKETS {
+        let cut = 1 + mutator.below(60);
+        exercise_endpoints(&mutator.mutate(&stream), cut, &mut outcomes);
+    }
+    all_happened(
+        &outcomes,
+        &[
+            "stranger",
+            "version",
+            "kind",
+            "too_long",
+            "length",
+            "field",
+            "contradiction",
+            "offered",
+            "ends well",
+        ],
+    );
+}
+
+#[test]
 fn a_seed_gives_the_same_packets_again() {
     let packets = |seed| {
         let mut mutator = Mutator::new(seed);
