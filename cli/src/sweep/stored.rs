@@ -90,7 +90,10 @@ pub(super) fn cancel(args: &CancelArgs) -> Result<Exit, SweepError> {
         text += &format!("cancelled {id}: `railgauge sweep show {id}` has what it measured\n");
     }
     if done.cancelled.is_empty() {
-        text += "nothing to cancel: no such sweep runs\n";
+        text += match args.all {
+            true => "nothing to cancel: no sweep runs\n",
+            false => "nothing to cancel: that sweep has ended\n",
+        };
     }
     Ok(output::result(&text, Exit::Healthy))
 }
