@@ -92,12 +92,12 @@ fn admit(audit: &Audit, peer: Option<&Peer>, path: &str) -> Result<(), Status> {
     let peer = peer.ok_or_else(|| Status::internal("it is not known who asks"))?;
     let need = rpc_need(path);
     let judged = judge(need, peer);
-    match record(audit, peer, path, &judged) {
-        Err(error) if judged.is_ok() && is_held_back_unwritten(path) => {
-            return Err(unwritten(&error));
-        }
-        // Reading, measuring and stopping go on with a full disk; the failure is counted and has been said.
-        _ => {}
+    // Reading, measuring and stopping go on with a full disk; the failure is counted and has been said.
+    if let Err(error) = record(audit, peer, path, &judged)
+        && judged.is_ok()
+        && is_held_back_unwritten(path)
+    {
+        return Err(unwritten(&error));
     }
     judged.map_err(|refusal| match refusal {
         Refusal::Unknown(_) => Status::unauthenticated(refusal.to_string()),

@@ -131,7 +131,9 @@ pub enum DaemonError {
         address: SocketAddr,
     },
     /// The address of its pages cannot be had.
-    #[error("http_listen = {address}: cannot listen there")]
+    #[error(
+        "http_listen = {address}: cannot listen there (`ip -br addr` lists this machine's addresses; ports below 1024 need privileges)"
+    )]
     Listen {
         /// As configured.
         address: SocketAddr,
@@ -310,9 +312,12 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
 fn credentials(config: &Config) -> Result<Option<Credentials>, DaemonError> {
     let Some(files) = config.tls() else { return Ok(None) };
     let cert = files.cert.clone();
-    let credentials = Credentials::load(files).map_err(|error| match error.is_missing() {
-        true => DaemonError::NoCertificate(error),
-        false => DaemonError::Credentials(error),
+    let credentials = Credentials::load(files).map_err(|error| {
+        if error.is_missing() {
+            DaemonError::NoCertificate(error)
+        } else {
+            DaemonError::Credentials(error)
+        }
     })?;
     let identity = credentials.current().identity.clone();
     if identity.role() != Role::Agent || identity.name() != config.node {

@@ -74,7 +74,9 @@ pub enum StartError {
         address: SocketAddr,
     },
     /// The address cannot be had.
-    #[error("{key} = {address}: cannot listen there")]
+    #[error(
+        "{key} = {address}: cannot listen there (`ip -br addr` lists this machine's addresses; ports below 1024 need privileges)"
+    )]
     Listen {
         /// Which key.
         key: &'static str,
@@ -277,9 +279,12 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
 fn credentials(config: &Config) -> Result<Option<Credentials>, StartError> {
     let Some(files) = config.tls() else { return Ok(None) };
     let cert = files.cert.clone();
-    let credentials = Credentials::load(files).map_err(|error| match error.is_missing() {
-        true => StartError::NoCertificate(error),
-        false => StartError::Credentials(error),
+    let credentials = Credentials::load(files).map_err(|error| {
+        if error.is_missing() {
+            StartError::NoCertificate(error)
+        } else {
+            StartError::Credentials(error)
+        }
     })?;
     let identity = credentials.current().identity.clone();
     if identity.role() != Role::Coordinator {

@@ -90,10 +90,8 @@ pub(super) fn cancel(args: &CancelArgs) -> Result<Exit, SweepError> {
         text += &format!("cancelled {id}: `railgauge sweep show {id}` has what it measured\n");
     }
     if done.cancelled.is_empty() {
-        text += match args.all {
-            true => "nothing to cancel: no sweep runs\n",
-            false => "nothing to cancel: that sweep has ended\n",
-        };
+        let which = if args.all { "no sweep runs" } else { "that sweep has ended" };
+        text += &format!("nothing to cancel: {which}\n");
     }
     Ok(output::result(&text, Exit::Healthy))
 }
