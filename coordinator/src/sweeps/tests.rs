@@ -17,7 +17,7 @@ use tokio_stream::StreamExt as _;
 
 use super::*;
 use crate::config::Layer;
-use crate::session::tests::{Agent, channel, coordinator, within};
+use crate::session::tests::{Agent, channel, config, coordinator, within};
 use v1::sweep_event::Event;
 
 /// How an agent does its orders.
@@ -248,6 +248,30 @@ async fn who_never_answers_is_held_out_after_one_limit() {
     assert_eq!(errors.len(), 3);
     assert_eq!(errors.iter().filter(|e| e.contains("no answer from n4")).count(), 1, "{errors:?}");
     assert!(doc.paths.iter().filter(|path| path.src_node != "n4").all(|path| path.error.is_none()));
+}
+
+/// Neither announced, which would read as begun to who leaves then, nor passed over by a dry run; and the audit log has it.
+#[tokio::test]
+async fn a_sweep_beyond_a_bound_is_refused_before_it_is_announced() {
+    let c = coordinator().await;
+    let _a = agent(c.running.grpc, "a", 1, Manner::Silent).await;
+    let _b = agent(c.running.grpc, "b", 2, Manner::Silent).await;
+    c.running.reload(config(c.dir.path(), "sweep_max_duration = \"5s\"\n"));
+    for (dry_run, detach) in [(false, false), (true, false), (false, true)] {
+        let request = v1::StartSweepRequest { dry_run, detach, ..asked("") };
+        // The one before may still be on its way out.
+        while c.running.pages.sweeps.running().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut stream = started(c.running.grpc, request).await.unwrap();
+        let refused = within(stream.next()).await.unwrap().unwrap_err();
+        let says = "the sweep may take 79s, and sweep_max_duration allows 5s";
+        assert!(refused.message().contains(says), "{refused}");
+    }
+    let audit = fs::read_to_string(c.dir.path().join("audit.jsonl")).unwrap();
+    let said = |line: &&str| line.contains("\"refused\"") && line.contains("sweep_max_duration");
+    assert_eq!(audit.lines().filter(said).count(), 3, "{audit}");
+    c.running.stop().await;
 }
 
 #[tokio::test]
