@@ -36,11 +36,14 @@ fn record(
         Ok(()) => (Verdict::Allowed, String::new()),
         Err(refusal) => (Verdict::Refused, refusal.to_string()),
     };
-    let written = audit.record(&Decision { peer, what, verdict, detail: &detail });
+    let decision = Decision { peer, what, verdict, detail: &detail };
     match need {
-        Need::Operator | Need::Admin => written,
+        Need::Operator | Need::Admin => audit.record(&decision),
         // Reading, and measuring, goes on with a full disk; the failure is counted and has been said.
-        _ => Ok(()),
+        _ => {
+            drop(audit.record_read(&decision));
+            Ok(())
+        }
     }
 }
 

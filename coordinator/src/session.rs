@@ -108,7 +108,7 @@ impl Agents {
         let verdict = if refused.is_some() { Verdict::Refused } else { Verdict::Allowed };
         let detail = refused.as_deref().unwrap_or_default();
         // A full disk keeps nobody from measuring; that it was not written is counted and said.
-        drop(self.audit.record(&Decision { peer, what: &what, verdict, detail }));
+        drop(self.audit.record_read(&Decision { peer, what: &what, verdict, detail }));
         refused.map_or(Ok(()), |why| Err(Status::permission_denied(why)))
     }
 
