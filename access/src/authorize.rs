@@ -29,13 +29,18 @@ fn record(
     audit: &Audit,
     peer: &Peer,
     what: &str,
+    need: Need,
     judged: &Result<(), Refusal>,
 ) -> Result<(), AuditError> {
     let (verdict, detail) = match judged {
         Ok(()) => (Verdict::Allowed, String::new()),
         Err(refusal) => (Verdict::Refused, refusal.to_string()),
     };
-    audit.record(&Decision { peer, what, verdict, detail: &detail })
+    let decision = Decision { peer, what, verdict, detail: &detail };
+    match need {
+        Need::Operator | Need::Admin => audit.record(&decision),
+        _ => audit.record_read(&decision),
+    }
 }
 
 /// What is not done because it cannot be written who did it.
@@ -93,7 +98,7 @@ fn admit(audit: &Audit, peer: Option<&Peer>, path: &str) -> Result<(), Status> {
     let need = rpc_need(path);
     let judged = judge(need, peer);
     // Reading, measuring and stopping go on with a full disk; the failure is counted and has been said.
-    if let Err(error) = record(audit, peer, path, &judged)
+    if let Err(error) = record(audit, peer, path, need, &judged)
         && judged.is_ok()
         && is_held_back_unwritten(path)
     {
@@ -136,7 +141,7 @@ pub async fn pages(
     // path of an RPC that is posted here would read in the log as if it had been done.
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if need != Need::Anyone && (reads || judged.is_err()) {
-        drop(record(&audit, &peer, &path, &judged));
+        drop(record(&audit, &peer, &path, need, &judged));
     }
     match judged {
         Ok(()) => next.run(request).await,

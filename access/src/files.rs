@@ -404,6 +404,14 @@ pub struct Shown {
 /// # Errors
 /// When there is none in it.
 pub fn show(file: &Path, now: SystemTime) -> Result<Vec<Shown>, LoadError> {
+    shown(file, &read(file)?, now)
+}
+
+/// What is in it, where these are its octets.
+///
+/// # Errors
+/// When there is none in it.
+pub fn shown(file: &Path, pem: &[u8], now: SystemTime) -> Result<Vec<Shown>, LoadError> {
     let of = |source| LoadError::Certificate { file: file.to_owned(), source };
     let shown = |der: &CertificateDer<'_>| {
         let validity = certificate::validity(der).map_err(of)?;
@@ -421,5 +429,5 @@ pub fn show(file: &Path, now: SystemTime) -> Result<Vec<Shown>, LoadError> {
             in_force: (validity.begins..=validity.ends).contains(&now),
         })
     };
-    certificates(file, &read(file)?)?.iter().map(shown).collect()
+    certificates(file, pem)?.iter().map(shown).collect()
 }

@@ -356,6 +356,33 @@ async fn who_says_nothing_keeps_nobody_out() {
     let (client, server) = &mut strangers[2];
     client.write_all(b"x").await.unwrap();
     within(server.read_exact(&mut read)).await.unwrap();
+    // Who was given up is who is told of, and not who came after.
+    let first = idle[0].local_addr().unwrap().to_string();
+    let told = world.audited();
+    let told = told.lines().find(|line| line.contains("too many are at the door")).unwrap();
+    assert!(told.contains(&first), "{told} is not of {first}");
+}
+
+#[tokio::test]
+async fn one_certificate_does_not_take_the_places_of_others() {
+    let world = World::new();
+    let guard = Guard::Closed(world.credentials(Role::Coordinator, "main"));
+    let (mut door, address) = world.door_for(guard, 4).await;
+    let good = world.credentials(Role::Agent, "gpu-07");
+    let evil = world.credentials(Role::Agent, "evil");
+    let (mut client, mut server) = meet(&mut door, good, "127.0.0.1", address).await;
+    let mut many = Vec::new();
+    for _ in 0..8 {
+        many.push(meet(&mut door, evil.clone(), "127.0.0.1", address).await);
+    }
+    echo(&mut client, &mut server).await.unwrap();
+    let mut read = [0; 1];
+    for (_, server) in &mut many[..5] {
+        let gone = within(server.read_exact(&mut read)).await.unwrap_err();
+        assert!(gone.to_string().contains("others need its place"), "{gone}");
+    }
+    let (client, server) = &mut many[7];
+    echo(client, server).await.unwrap();
 }
 
 #[test]

@@ -47,8 +47,8 @@ const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 256 << 10;
 /// Connections by gRPC at a time: some times the agents of the largest fleet.
 const MOST_STREAMS: usize = 32_768;
-/// An agent has one stream, an operator some.
-const STREAMS_OF_ONE: u32 = 128;
+/// An agent has one stream, an operator some. Each may hold a message that is still coming.
+const STREAMS_OF_ONE: u32 = 16;
 /// Ours take some hundred octets.
 const LARGEST_HEADERS: u32 = 16 << 10;
 /// Together with the wait for the store, below the 5 s that a stop may take.

@@ -437,8 +437,11 @@ async fn the_table_names_keeps_and_cancels() {
     let sweeps = table(dir.path());
     let now = Wall::from_unix_nanos(5_000_000);
     let (cancel, cancelled) = watch::channel(false);
-    assert_eq!(sweeps.enter(now, cancel), "s5");
-    assert_eq!(sweeps.enter(now, watch::channel(false).0), "s6");
+    assert_eq!(sweeps.enter(now, cancel, false).unwrap(), "s5");
+    // Of two that are asked for at once, one starts.
+    let second = sweeps.enter(now, watch::channel(false).0, false).unwrap_err();
+    assert!(second.message().contains("sweep s5 is running"), "{second:?}");
+    assert_eq!(sweeps.enter(now, watch::channel(false).0, true).unwrap(), "s6");
     assert_eq!(sweeps.cancel("s7").unwrap_err().code(), tonic::Code::NotFound);
     assert_eq!(sweeps.cancel("s5").unwrap(), ["s5"]);
     assert!(*cancelled.borrow());
@@ -448,7 +451,7 @@ async fn the_table_names_keeps_and_cancels() {
     let list = sweeps.list();
     assert_eq!((list[0].verdict.as_str(), list[1].running), ("degraded", true));
     for n in 0..2 * KEPT {
-        let id = sweeps.enter(now, watch::channel(false).0);
+        let id = sweeps.enter(now, watch::channel(false).0, true).unwrap();
         sweeps.finish(&id, document(&id));
         assert!(sweeps.list().len() <= KEPT + 1, "{n}");
         assert!(fs::read_dir(dir.path()).unwrap().count() <= KEPT, "{n}");
@@ -459,7 +462,8 @@ async fn the_table_names_keeps_and_cancels() {
 async fn documents_outlive_the_process_and_damaged_ones_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let sweeps = table(dir.path());
-    let id = sweeps.enter(Wall::from_unix_nanos(7_000_000), watch::channel(false).0);
+    let at = Wall::from_unix_nanos(7_000_000);
+    let id = sweeps.enter(at, watch::channel(false).0, true).unwrap();
     sweeps.finish(&id, document(&id));
     let whole = fs::read(dir.path().join("s7.json")).unwrap();
     fs::write(dir.path().join("s8.json"), &whole[..whole.len() / 2]).unwrap();
