@@ -67,7 +67,9 @@ mod tests {
         let text = entry("truth", "ok", &[&long, "a bound"]);
         assert!(text.lines().all(|line| line.len() <= WIDTH));
         assert_eq!(text.matches("word").count(), 60);
-        assert!(text.starts_with("truth         ok\n    word") && text.ends_with("    a bound\n"));
+        assert!(
+            text.starts_with("truth               ok\n    word") && text.ends_with("    a bound\n")
+        );
     }
 
     #[test]
