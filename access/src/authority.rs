@@ -39,7 +39,9 @@ pub enum AuthorityError {
         source: io::Error,
     },
     /// A host that is neither name nor address.
-    #[error("{0:?} is neither a host name nor an address")]
+    #[error(
+        "{0:?} is neither a host name nor an address: write coord.example or 192.0.2.7, without scheme and port"
+    )]
     Host(String),
     /// Name, role or trust domain.
     #[error(transparent)]
@@ -243,9 +245,10 @@ impl Authority {
         for host in request.hosts {
             let name = match host.parse() {
                 Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(
+                Err(_) if is_host(host) => SanType::DnsName(
                     host.as_str().try_into().map_err(|_| AuthorityError::Host(host.clone()))?,
                 ),
+                Err(_) => return Err(AuthorityError::Host(host.clone())),
             };
             params.subject_alt_names.push(name);
         }
@@ -254,6 +257,13 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
     }
+}
+
+/// Whether this is a name that somebody can connect to: DNS's, the first part of it perhaps `*`. One that is none would be in the certificate
+/// and never match.
+pub fn is_host(name: &str) -> bool {
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    rustls::pki_types::DnsName::try_from(rest).is_ok()
 }
 
 /// An authority in a trust domain that is not its own.

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use railgauge_core::access::{Need, Refusal, decide, page_need, rpc_need};
+use railgauge_core::access::{Need, Refusal, decide, is_held_back_unwritten, page_need, rpc_need};
 use tonic::Status;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -24,7 +24,7 @@ fn judge(need: Need, peer: &Peer) -> Result<(), Refusal> {
     }
 }
 
-/// Writes the decision; what changes something is not done where that cannot be written.
+/// Writes the decision.
 fn record(
     audit: &Audit,
     peer: &Peer,
@@ -36,12 +36,19 @@ fn record(
         Ok(()) => (Verdict::Allowed, String::new()),
         Err(refusal) => (Verdict::Refused, refusal.to_string()),
     };
-    let written = audit.record(&Decision { peer, what, verdict, detail: &detail });
+    let decision = Decision { peer, what, verdict, detail: &detail };
     match need {
-        Need::Operator | Need::Admin => written,
-        // Reading, and measuring, goes on with a full disk; the failure is counted and has been said.
-        _ => Ok(()),
+        Need::Operator | Need::Admin => audit.record(&decision),
+        _ => audit.record_read(&decision),
     }
+}
+
+/// What is not done because it cannot be written who did it.
+pub fn unwritten(error: &AuditError) -> Status {
+    let why = crate::sentence(error);
+    Status::failed_precondition(format!(
+        "nothing is changed that cannot be written down: {why}; make room there, or set audit_log"
+    ))
 }
 
 /// The gate before RPCs.
@@ -90,8 +97,13 @@ fn admit(audit: &Audit, peer: Option<&Peer>, path: &str) -> Result<(), Status> {
     let peer = peer.ok_or_else(|| Status::internal("it is not known who asks"))?;
     let need = rpc_need(path);
     let judged = judge(need, peer);
-    record(audit, peer, path, need, &judged)
-        .map_err(|error| Status::unavailable(crate::sentence(&error)))?;
+    // Reading, measuring and stopping go on with a full disk; the failure is counted and has been said.
+    if let Err(error) = record(audit, peer, path, need, &judged)
+        && judged.is_ok()
+        && is_held_back_unwritten(path)
+    {
+        return Err(unwritten(&error));
+    }
     judged.map_err(|refusal| match refusal {
         Refusal::Unknown(_) => Status::unauthenticated(refusal.to_string()),
         Refusal::Role { need: Need::Nobody, .. } => Status::unimplemented(refusal.to_string()),
@@ -125,8 +137,10 @@ pub async fn pages(
         Shown::MetricsOnly => Err(Refusal::Unknown(need)),
         Shown::ByPolicy => judge(need, &peer),
     };
-    // A health check comes every second from several sides, and decides nothing.
-    if need != Need::Anyone {
+    // A health check comes every second from several sides, and decides nothing. Nor does what is not read: pages do nothing else, and the
+    // path of an RPC that is posted here would read in the log as if it had been done.
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if need != Need::Anyone && (reads || judged.is_err()) {
         drop(record(&audit, &peer, &path, need, &judged));
     }
     match judged {

@@ -1,5 +1,6 @@
 //! What a certificate says: whose it is, and from when to when.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use railgauge_core::access::{Identity, IdentityError};
@@ -81,6 +82,29 @@ pub fn identity(der: &[u8]) -> Result<Identity, CertificateError> {
     match uris[..] {
         [uri] => Ok(uri.parse()?),
         _ => Err(CertificateError::Uris(uris.len())),
+    }
+}
+
+/// What a daemon with it may be called by those who connect: names and addresses.
+pub(crate) fn hosts(der: &[u8]) -> Result<Vec<String>, CertificateError> {
+    let certificate = parse(der)?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|error| CertificateError::Encoding(error.to_string()))?;
+    let names = names.map_or(&[][..], |names| &names.value.general_names);
+    let hosts = names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(octets) => address(octets).map(|address| address.to_string()),
+        _ => None,
+    });
+    Ok(hosts.collect())
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+        _ => None,
     }
 }
 

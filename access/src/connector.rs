@@ -38,6 +38,16 @@ pub enum ConnectError {
     /// Our own certificate.
     #[error("our own certificate cannot be used")]
     Own(#[source] rustls::Error),
+    /// Our own certificate is over.
+    #[error(
+        "our own certificate ended at {ends}, and this machine's clock says {now}: renew it, or set the clock"
+    )]
+    OwnExpired {
+        /// When.
+        ends: String,
+        /// By our clock.
+        now: String,
+    },
     /// What is there speaks something else.
     #[error(
         "what answers there speaks no TLS: is it a daemon with insecure = true, or another port?"
@@ -128,6 +138,10 @@ async fn connect(
     let Some(credentials) = credentials else { return Ok(ToCoordinator::Plain(stream)) };
     let changes = credentials.changes();
     let material = credentials.current();
+    let (ends, now) = (material.own.ends, crate::now());
+    if now > ends {
+        return Err(ConnectError::OwnExpired { ends: rfc3339(ends), now: rfc3339(now) });
+    }
     let config = material.client(b"h2").map_err(ConnectError::Own)?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| ConnectError::Name(host.to_owned(), error))?;
@@ -199,6 +213,9 @@ pub enum ToCoordinator {
 
 /// What the coordinator had against our certificate: in TLS 1.3 it says so after we think that all is well.
 fn refusal(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return io::Error::new(io::ErrorKind::UnexpectedEof, "it was closed at the other end");
+    }
     let alert = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::AlertReceived(alert)) => *alert,
         _ => return error,

@@ -1,5 +1,7 @@
 //! Certificate and key, read again while we run: who renews them need not tell us.
 
+use std::mem::Discriminant;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -94,7 +96,7 @@ async fn look_again(
 ) {
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut wrong = 0;
+    let mut wrong = Wrong::default();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -104,7 +106,7 @@ async fn look_again(
         let read = files.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || read.read()).await else { continue };
         let judged = match read {
-            Ok(octets) if octets == last && wrong == 0 => continue,
+            Ok(octets) if octets == last && wrong.looks == 0 => continue,
             Ok(octets) => replacement(&files, octets, &replace.borrow().identity),
             Err(error) => Err(error),
         };
@@ -116,7 +118,7 @@ async fn look_again(
                     shared.replaced.fetch_add(1, Ordering::Relaxed);
                     last = octets;
                 }
-                wrong = 0;
+                wrong = Wrong::default();
                 shared.failing.store(false, Ordering::Relaxed);
             }
             Err(error) => failed(&error, &mut wrong, &shared),
@@ -137,11 +139,23 @@ fn replacement(
     Ok((octets, material))
 }
 
+/// What was wrong at the last looks.
+#[derive(Debug, Default)]
+struct Wrong {
+    what: Option<(Discriminant<LoadError>, PathBuf)>,
+    /// So many in a row.
+    looks: u32,
+}
+
 /// Who renews three files does so one after the other: what is wrong once may be right at the next look. Looks are counted, and not
-/// sentences compared: some of them hold the time.
-fn failed(error: &LoadError, looks: &mut u32, shared: &Shared) {
-    *looks = looks.saturating_add(1);
-    if *looks == 2 {
+/// sentences compared: some of them hold the time. Who mends one mistake by another is told of that too.
+fn failed(error: &LoadError, wrong: &mut Wrong, shared: &Shared) {
+    let what = Some(error.kind());
+    if wrong.what != what {
+        *wrong = Wrong { what, looks: 0 };
+    }
+    wrong.looks = wrong.looks.saturating_add(1);
+    if wrong.looks == 2 {
         tracing::error!("the certificate stays as it was: {}", crate::sentence(error));
         shared.failed.fetch_add(1, Ordering::Relaxed);
         shared.failing.store(true, Ordering::Relaxed);

@@ -2,9 +2,9 @@
 //!
 //! Handshakes are made beside each other, each within a bounded time, a bounded number of them: when there are more, the oldest is
 //! given up, which is never one of somebody who means it, for those take milliseconds. So it is with connections: who has been here
-//! longest without saying who he is goes first.
+//! longest without saying who he is goes first, and where all have said it, whoever has most.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use railgauge_core::access::Identity;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -154,7 +155,7 @@ struct Refused {
 
 impl Porter {
     async fn work(self, listener: TcpListener) {
-        let mut handshakes: VecDeque<AbortHandle> = VecDeque::new();
+        let mut handshakes: VecDeque<(SocketAddr, AbortHandle)> = VecDeque::new();
         loop {
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -166,31 +167,29 @@ impl Porter {
                     continue;
                 }
             };
-            handshakes.retain(|handshake| !handshake.is_finished());
+            handshakes.retain(|(_, handshake)| !handshake.is_finished());
             if handshakes.len() >= HANDSHAKES
-                && let Some(oldest) = handshakes.pop_front()
+                && let Some((whose, oldest)) = handshakes.pop_front()
             {
                 oldest.abort();
                 self.refuse(&Refused {
-                    peer: stranger(address),
+                    peer: stranger(whose),
                     why: "too many are at the door".to_owned(),
                     rest: None,
                 });
             }
             let porter = self.clone();
-            handshakes.push_back(
-                tokio::spawn(async move {
-                    match porter.receive(stream, address).await {
-                        // Where nobody serves any more, it is closed.
-                        Ok(connection) => drop(porter.let_in.send(connection).await),
-                        Err(refused) => {
-                            porter.refuse(&refused);
-                            linger(refused.rest).await;
-                        }
+            let handshake = tokio::spawn(async move {
+                match porter.receive(stream, address).await {
+                    // Where nobody serves any more, it is closed.
+                    Ok(connection) => drop(porter.let_in.send(connection).await),
+                    Err(refused) => {
+                        porter.refuse(&refused);
+                        linger(refused.rest).await;
                     }
-                })
-                .abort_handle(),
-            );
+                }
+            });
+            handshakes.push_back((address, handshake.abort_handle()));
         }
     }
 
@@ -229,7 +228,7 @@ impl Porter {
         };
         let chain = chain(&stream);
         if chain.is_empty() {
-            let bounds = self.bounds(None, false);
+            let bounds = self.bounds(None, None);
             return Ok(Connection::tls(stream, stranger(address), bounds.0, bounds.1));
         }
         let identity = certificate::identity(&chain[0])
@@ -238,18 +237,20 @@ impl Porter {
         if identity.trust_domain() != ours {
             return Err(refused(format!("{identity} is not of the trust domain {ours}")));
         }
-        let peer = Peer { address, who: Who::Known(Arc::new(identity)) };
-        let (bounds, place) = self.bounds(Some(Vouched::client(chain, changes)), true);
+        let identity = Arc::new(identity);
+        let vouched = Vouched::client(chain, changes);
+        let (bounds, place) = self.bounds(Some(vouched), Some(Arc::clone(&identity)));
+        let peer = Peer { address, who: Who::Known(identity) };
         Ok(Connection::tls(stream, peer, bounds, place))
     }
 
     fn plain(&self, stream: TcpStream, peer: Peer) -> Connection {
-        let (bounds, place) = self.bounds(None, false);
+        let (bounds, place) = self.bounds(None, None);
         Connection::plain(stream, peer, bounds, place)
     }
 
-    fn bounds(&self, vouched: Option<Vouched>, known: bool) -> (Bounds, Place) {
-        let (place, evicted) = self.places.take(known);
+    fn bounds(&self, vouched: Option<Vouched>, who: Option<Arc<Identity>>) -> (Bounds, Place) {
+        let (place, evicted) = self.places.take(who);
         let longest = self.purpose.longest.map(|longest| Box::pin(sleep(longest)));
         (Bounds { longest, evicted, over: false, vouched }, place)
     }
@@ -293,29 +294,63 @@ fn is_about_us(error: &io::Error) -> bool {
     !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// The places there are, in order of age.
+/// The places there are.
 #[derive(Clone, Debug)]
 struct Places(Arc<Mutex<Taken>>);
+
+/// Those of one holder, in order of age.
+type Held = BTreeMap<u64, oneshot::Sender<Infallible>>;
 
 #[derive(Debug)]
 struct Taken {
     most: usize,
     next: u64,
-    strangers: BTreeMap<u64, oneshot::Sender<Infallible>>,
-    known: BTreeMap<u64, oneshot::Sender<Infallible>>,
+    count: usize,
+    /// All strangers are one: any of them may be any other.
+    held: HashMap<Option<Arc<Identity>>, Held>,
 }
 
 /// A place, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     number: u64,
+    who: Option<Arc<Identity>>,
     places: Places,
+}
+
+impl Taken {
+    /// The oldest of the strangers, or of whoever has most: one stolen key must not keep a fleet out.
+    fn evict(&mut self) {
+        let none = self.held.get(&None).is_none_or(BTreeMap::is_empty);
+        let whose = if none {
+            let most = self.held.iter().max_by_key(|(_, held)| held.len());
+            most.map(|(who, _)| who.clone())
+        } else {
+            Some(None)
+        };
+        let oldest = whose.and_then(|who| {
+            let number = *self.held.get(&who)?.first_key_value()?.0;
+            Some((who, number))
+        });
+        if let Some((who, number)) = oldest {
+            self.give_back(&who, number);
+        }
+    }
+
+    /// Its connection sees that its sender is gone.
+    fn give_back(&mut self, who: &Option<Arc<Identity>>, number: u64) {
+        let Some(held) = self.held.get_mut(who) else { return };
+        self.count -= usize::from(held.remove(&number).is_some());
+        if held.is_empty() {
+            self.held.remove(who);
+        }
+    }
 }
 
 impl Places {
     fn new(most: usize) -> Self {
-        let (strangers, known) = (BTreeMap::new(), BTreeMap::new());
-        Self(Arc::new(Mutex::new(Taken { most: most.max(1), next: 0, strangers, known })))
+        let taken = Taken { most: most.max(1), next: 0, count: 0, held: HashMap::new() };
+        Self(Arc::new(Mutex::new(taken)))
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -323,26 +358,22 @@ impl Places {
     }
 
     /// A place, and what tells when it is needed by another: its sender is gone.
-    fn take(&self, known: bool) -> (Place, oneshot::Receiver<Infallible>) {
+    fn take(&self, who: Option<Arc<Identity>>) -> (Place, oneshot::Receiver<Infallible>) {
         let mut taken = self.taken();
-        if taken.strangers.len() + taken.known.len() >= taken.most {
-            let stranger = taken.strangers.pop_first();
-            // The connection sees that its sender is gone.
-            drop(stranger.or_else(|| taken.known.pop_first()));
+        if taken.count >= taken.most {
+            taken.evict();
         }
         let number = taken.next;
         taken.next += 1;
+        taken.count += 1;
         let (here, evicted) = oneshot::channel();
-        let place = if known { &mut taken.known } else { &mut taken.strangers };
-        place.insert(number, here);
-        (Place { number, places: self.clone() }, evicted)
+        taken.held.entry(who.clone()).or_default().insert(number, here);
+        (Place { number, who, places: self.clone() }, evicted)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.strangers.remove(&self.number);
-        taken.known.remove(&self.number);
+        self.places.taken().give_back(&self.who, self.number);
     }
 }

@@ -1,6 +1,7 @@
 //! Certificate, key and authority as files: read, judged, and made into what rustls wants.
 
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,6 +134,38 @@ pub enum LoadError {
         source: rustls::Error,
     },
 }
+
+impl LoadError {
+    /// Whether it passes by itself, when somebody renews the certificate or sets the clock, as after a boot: no mistake of configuration.
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::Expired { .. } | Self::NotYet { .. })
+    }
+
+    /// Whether there is no such file.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// What kind of mistake it is, and in which file: two of the same say the same but for the time.
+    pub(crate) fn kind(&self) -> (Discriminant<Self>, PathBuf) {
+        let file = match self {
+            Self::Read { file, .. }
+            | Self::Permissions { file, .. }
+            | Self::Empty { file, .. }
+            | Self::Damaged { file, .. }
+            | Self::Certificate { file, .. }
+            | Self::Expired { file, .. }
+            | Self::NotYet { file, .. }
+            | Self::Another { file, .. }
+            | Self::Unusable { file, .. } => file,
+            Self::Mismatch { cert, .. } => cert,
+        };
+        (discriminant(self), file.clone())
+    }
+}
+
+/// What there is to do where no certificate is.
+pub const WITHOUT: &str = "`railgauge certs` makes certificates for trying out, and insecure = true does without, on loopback";
 
 /// The octets of the three files.
 #[derive(PartialEq, Eq)]
@@ -356,6 +389,8 @@ pub struct Shown {
     pub file: String,
     /// Its identity; of an authority, its trust domain; of any other, why it has none.
     pub whose: String,
+    /// What a daemon with it may be called by those who connect: names and addresses.
+    pub hosts: Vec<String>,
     /// From when on, RFC 3339.
     pub begins: String,
     /// Until when, RFC 3339.
@@ -369,6 +404,14 @@ pub struct Shown {
 /// # Errors
 /// When there is none in it.
 pub fn show(file: &Path, now: SystemTime) -> Result<Vec<Shown>, LoadError> {
+    shown(file, &read(file)?, now)
+}
+
+/// What is in it, where these are its octets.
+///
+/// # Errors
+/// When there is none in it.
+pub fn shown(file: &Path, pem: &[u8], now: SystemTime) -> Result<Vec<Shown>, LoadError> {
     let of = |source| LoadError::Certificate { file: file.to_owned(), source };
     let shown = |der: &CertificateDer<'_>| {
         let validity = certificate::validity(der).map_err(of)?;
@@ -380,10 +423,11 @@ pub fn show(file: &Path, now: SystemTime) -> Result<Vec<Shown>, LoadError> {
         Ok(Shown {
             file: file.display().to_string(),
             whose,
+            hosts: certificate::hosts(der).map_err(of)?,
             begins: rfc3339(validity.begins),
             ends: rfc3339(validity.ends),
             in_force: (validity.begins..=validity.ends).contains(&now),
         })
     };
-    certificates(file, &read(file)?)?.iter().map(shown).collect()
+    certificates(file, pem)?.iter().map(shown).collect()
 }

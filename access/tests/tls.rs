@@ -1,6 +1,7 @@
 //! Doors and connectors with real certificates over loopback: who gets in, who is told what, and when it ends.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -213,13 +214,19 @@ async fn a_connection_ends_with_its_certificate() {
     let (mut door, address) =
         world.door(Guard::Closed(world.credentials(Role::Coordinator, "main"))).await;
     let soon = world.files(Role::Agent, "gpu-07", now(), Duration::from_secs(3));
-    let (mut client, mut server) =
-        meet(&mut door, Credentials::load(soon).unwrap(), "127.0.0.1", address).await;
+    let soon = Credentials::load(soon).unwrap();
+    let (mut client, mut server) = meet(&mut door, soon.clone(), "127.0.0.1", address).await;
     echo(&mut client, &mut server).await.unwrap();
     let mut read = [0; 1];
     let ended = within(server.read_exact(&mut read)).await.unwrap_err();
     assert_eq!(ended.to_string(), "its certificate has ended");
     assert!(server.write_all(b"more").await.is_err());
+    drop(server);
+    // Whose it is knows why, without asking: which of the two has ended is no riddle for its log.
+    let closed = within(client.read_exact(&mut read)).await.unwrap_err();
+    assert_eq!(closed.to_string(), "it was closed at the other end");
+    let own = connect(Some(soon), "127.0.0.1", address).await.unwrap_err();
+    assert!(own.starts_with("our own certificate ended at "), "{own}");
 }
 
 #[tokio::test]
@@ -254,6 +261,19 @@ async fn what_is_renewed_is_in_force_without_a_restart_and_what_is_damaged_is_no
     .await;
     echo(&mut old, &mut old_server).await.unwrap();
     assert_eq!(credentials.reloads().replaced, 1);
+    // Mended by another mistake: that is said too.
+    assert_eq!(credentials.reloads().failed, 1);
+    std::fs::copy(&again.cert, &files.cert).unwrap();
+    let mode = |mode| std::fs::set_permissions(&files.key, PermissionsExt::from_mode(mode));
+    mode(0o644).unwrap();
+    within(async {
+        while credentials.reloads().failed < 2 {
+            credentials.look();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    mode(0o600).unwrap();
     // One that has ended is no better, though its sentence has another time in it at each look.
     let ended = world.files(Role::Coordinator, "main", now() - 10 * DAY, 3 * DAY);
     std::fs::copy(&again.cert, &files.cert).unwrap();
@@ -336,6 +356,33 @@ async fn who_says_nothing_keeps_nobody_out() {
     let (client, server) = &mut strangers[2];
     client.write_all(b"x").await.unwrap();
     within(server.read_exact(&mut read)).await.unwrap();
+    // Who was given up is who is told of, and not who came after.
+    let first = idle[0].local_addr().unwrap().to_string();
+    let told = world.audited();
+    let told = told.lines().find(|line| line.contains("too many are at the door")).unwrap();
+    assert!(told.contains(&first), "{told} is not of {first}");
+}
+
+#[tokio::test]
+async fn one_certificate_does_not_take_the_places_of_others() {
+    let world = World::new();
+    let guard = Guard::Closed(world.credentials(Role::Coordinator, "main"));
+    let (mut door, address) = world.door_for(guard, 4).await;
+    let good = world.credentials(Role::Agent, "gpu-07");
+    let evil = world.credentials(Role::Agent, "evil");
+    let (mut client, mut server) = meet(&mut door, good, "127.0.0.1", address).await;
+    let mut many = Vec::new();
+    for _ in 0..8 {
+        many.push(meet(&mut door, evil.clone(), "127.0.0.1", address).await);
+    }
+    echo(&mut client, &mut server).await.unwrap();
+    let mut read = [0; 1];
+    for (_, server) in &mut many[..5] {
+        let gone = within(server.read_exact(&mut read)).await.unwrap_err();
+        assert!(gone.to_string().contains("others need its place"), "{gone}");
+    }
+    let (client, server) = &mut many[7];
+    echo(client, server).await.unwrap();
 }
 
 #[test]

@@ -41,6 +41,7 @@ use std::time::Duration;
 use railgauge_access::audit::{Audit, AuditError};
 use railgauge_access::credentials::Credentials;
 use railgauge_access::door::Guard;
+use railgauge_access::files::{LoadError, WITHOUT};
 use railgauge_core::access::{self, Role};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -95,10 +96,11 @@ pub enum DaemonError {
     #[error(transparent)]
     Responder(#[from] ReflectError),
     /// Its certificate.
-    #[error(
-        "{0}; `railgauge certs` makes certificates for trying out, and insecure = true does without, on loopback"
-    )]
-    Credentials(String),
+    #[error(transparent)]
+    Credentials(#[from] LoadError),
+    /// It has none.
+    #[error("{}; {WITHOUT}", with_cause(.0))]
+    NoCertificate(LoadError),
     /// Somebody else's certificate.
     #[error(
         "{cert} is of {identity}, and this is node {node}: an agent needs spiffe://TRUST-DOMAIN/railgauge/agent/{node}; or set node = \"NAME\"",
@@ -129,7 +131,9 @@ pub enum DaemonError {
         address: SocketAddr,
     },
     /// The address of its pages cannot be had.
-    #[error("http_listen = {address}: cannot listen there")]
+    #[error(
+        "http_listen = {address}: cannot listen there (`ip -br addr` lists this machine's addresses; ports below 1024 need privileges)"
+    )]
     Listen {
         /// As configured.
         address: SocketAddr,
@@ -308,8 +312,13 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
 fn credentials(config: &Config) -> Result<Option<Credentials>, DaemonError> {
     let Some(files) = config.tls() else { return Ok(None) };
     let cert = files.cert.clone();
-    let loaded = Credentials::load(files);
-    let credentials = loaded.map_err(|error| DaemonError::Credentials(with_cause(&error)))?;
+    let credentials = Credentials::load(files).map_err(|error| {
+        if error.is_missing() {
+            DaemonError::NoCertificate(error)
+        } else {
+            DaemonError::Credentials(error)
+        }
+    })?;
     let identity = credentials.current().identity.clone();
     if identity.role() != Role::Agent || identity.name() != config.node {
         return Err(DaemonError::Identity { cert, identity, node: config.node.clone() });

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use railgauge_agent::daemon::config::{self, Config, Flags};
 use railgauge_agent::daemon::{self, DaemonError, Source, with_cause};
-use railgauge_agent::reflect::ReflectError;
 use tracing_subscriber::EnvFilter;
 
 /// Measures the paths from this node to others, as the coordinator plans, and answers the others' probes.
@@ -70,9 +69,11 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // An address that is not there yet, and a certificate whose time is not now, are no mistakes that nobody mends: after a boot
+            // interfaces and the clock come late, and who starts us again is to go on doing so.
             let usage = match &error {
-                DaemonError::Responder(error) => ReflectError::is_usage(error),
-                DaemonError::Credentials(_) | DaemonError::Identity { .. } => true,
+                DaemonError::Credentials(error) => !error.passes(),
+                DaemonError::NoCertificate(_) | DaemonError::Identity { .. } => true,
                 _ => false,
             };
             fail(&error, if usage { 2 } else { 3 })

@@ -507,7 +507,7 @@ async fn mistakes_of_the_operator_end_it_with_a_sentence() {
         (good.replace("127.0.0.1:0", &page), 3, "the port is in use"),
         (good.replace("127.0.0.1:0", "0.0.0.0:0"), 2, "that is no loopback address"),
         (endpoint("127.0.0.1", port), 3, "in use by another process"),
-        (endpoint("192.0.2.1", 0), 2, "is not an address of this machine"),
+        (endpoint("192.0.2.1", 0), 3, "is not an address of this machine"),
     ] {
         let config = dir.path().join("agent.toml");
         std::fs::write(&config, &text).unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use railgauge_access::authority::{Authority, AuthorityError, Request};
+use railgauge_access::authority::{Authority, AuthorityError, Request, is_host};
 use railgauge_access::files::{LoadError, Shown, show};
 use railgauge_core::access::Role;
 use serde::Serialize;
@@ -33,6 +33,7 @@ struct Made {
     certificate: PathBuf,
     key: PathBuf,
     ca: PathBuf,
+    hosts: Vec<String>,
     days: u32,
 }
 
@@ -66,6 +67,7 @@ fn init(args: &InitArgs) -> Result<Exit, CertsError> {
         certificate: args.dir.join("ca.pem"),
         key: args.dir.join("ca.key"),
         ca: args.dir.join("ca.pem"),
+        hosts: Vec::new(),
         days: args.days,
     };
     let dir = args.dir.display();
@@ -82,19 +84,12 @@ fn init(args: &InitArgs) -> Result<Exit, CertsError> {
 fn issue(args: &IssueArgs) -> Result<Exit, CertsError> {
     let authority = Authority::open(&args.dir)?;
     let role = Role::from(args.role);
-    let mut hosts = args.host.clone();
-    if hosts.is_empty() && matches!(role, Role::Coordinator | Role::Agent) {
-        hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
-        // A node whose name is no host name is reached by what --host says.
-        if role == Role::Agent && !args.name.contains('_') {
-            hosts.push(args.name.clone());
-        }
-    }
+    let file = |ending: &str| args.dir.join(format!("{role}-{}.{ending}", args.name));
+    let (certificate, key) = (file("pem"), file("key"));
+    let hosts = hosts(args, role, &certificate)?;
     let request =
         Request { role, name: &args.name, hosts: &hosts, from: now(), valid: DAY * args.days };
     let issued = authority.issue(&request)?;
-    let file = |ending: &str| args.dir.join(format!("{role}-{}.{ending}", args.name));
-    let (certificate, key) = (file("pem"), file("key"));
     if args.replace {
         issued.replace(&certificate, &key)?;
     } else {
@@ -103,8 +98,27 @@ fn issue(args: &IssueArgs) -> Result<Exit, CertsError> {
     let identity = format!("spiffe://{}/railgauge/{role}/{}", authority.trust_domain(), args.name);
     let ca = args.dir.join("ca.pem");
     let next = next(role, (&certificate, &key, &ca));
-    let made = Made { schema: SCHEMA, identity, certificate, key, ca, days: args.days };
+    let made = Made { schema: SCHEMA, identity, certificate, key, ca, hosts, days: args.days };
     Ok(print(&made, &next, args.output))
+}
+
+/// By what a daemon is going to be called. A renewed one keeps its names: without them nobody would connect any more.
+fn hosts(args: &IssueArgs, role: Role, before: &Path) -> Result<Vec<String>, CertsError> {
+    if !args.host.is_empty() {
+        return Ok(args.host.clone());
+    }
+    if args.replace && before.exists() {
+        return Ok(show(before, now())?.into_iter().next().map_or_else(Vec::new, |c| c.hosts));
+    }
+    if !matches!(role, Role::Coordinator | Role::Agent) {
+        return Ok(Vec::new());
+    }
+    let mut hosts = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    // A node whose name is no host name is reached by what --host says.
+    if role == Role::Agent && !args.name.contains('_') && is_host(&args.name) {
+        hosts.push(args.name.clone());
+    }
+    Ok(hosts)
 }
 
 /// What to do with it.
@@ -124,8 +138,12 @@ fn print(made: &Made, next: &str, output: Output) -> Exit {
     if output == Output::Json {
         return output::json(made, Exit::Healthy);
     }
+    let mut hosts = made.hosts.join(", ");
+    if !hosts.is_empty() {
+        hosts = format!("  reached as  {hosts}\n");
+    }
     let text = format!(
-        "{}\n  certificate {}\n  key         {}\n  good for {} days\n{next}",
+        "{}\n  certificate {}\n  key         {}\n{hosts}  good for {} days\n{next}",
         made.identity,
         made.certificate.display(),
         made.key.display(),
@@ -144,15 +162,15 @@ fn certificates(args: &ShowCertArgs) -> Result<Exit, CertsError> {
     if args.output == Output::Json {
         return Ok(output::json(&Found { schema: SCHEMA, certificates: found }, exit));
     }
-    let mut columns = Columns::new(&["FILE", "WHOSE", "BEGINS", "ENDS", ""]);
+    let mut columns = Columns::new(&["FILE", "WHOSE", "BEGINS", "ENDS", "REACHED AS"]);
     for each in found {
-        let state = if each.in_force { "" } else { "not in force" };
+        let state = if each.in_force { "" } else { " (not in force)" };
         columns.row(vec![
             ascii(&each.file),
             ascii(&each.whose),
             each.begins,
-            each.ends,
-            state.to_owned(),
+            format!("{}{state}", each.ends),
+            ascii(&each.hosts.join(", ")),
         ]);
     }
     Ok(output::result(&columns.text(), exit))

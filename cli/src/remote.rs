@@ -206,6 +206,8 @@ impl Remote {
             .any(|scheme| url.starts_with(scheme))
             .then(|| Endpoint::from_shared(url.to_owned()).ok())
             .flatten()
+            // Ports of the web are none of ours, so that each URL names its own.
+            .filter(|endpoint| endpoint.uri().port_u16().is_some())
             .ok_or_else(|| RemoteError::Url(url.to_owned()))?;
         let credentials = {
             let _within = runtime.enter();

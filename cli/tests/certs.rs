@@ -54,6 +54,35 @@ fn an_authority_and_its_certificates_are_made_shown_and_renewed() {
     assert!(table.contains("WHOSE") && table.contains("gpu-07"), "{table}");
 }
 
+/// A coordinator that is renewed by name alone is called what it was called before, or its agents would stay away when they next connect.
+#[test]
+fn a_renewed_certificate_keeps_its_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = dir.path().join("pki").display().to_string();
+    let issue = |more: &[&str]| {
+        run(&[&["certs", "issue", "coordinator", "main", "--dir", &pki][..], more].concat())
+    };
+    assert_eq!(run(&["certs", "init", "--dir", &pki]).code, Some(0));
+    let hosts = ["--host", "coord.example", "--host", "192.0.2.7", "--host", "2001:db8::7"];
+    assert_eq!(issue(&hosts).code, Some(0));
+    let said = "  reached as  coord.example, 192.0.2.7, 2001:db8::7\n";
+    let renewed = issue(&["--replace"]).stdout;
+    assert!(renewed.contains(said), "{renewed}");
+    let shown = run(&["certs", "show", &format!("{pki}/coordinator-main.pem")]).stdout;
+    assert!(shown.contains("coord.example, 192.0.2.7, 2001:db8::7"), "{shown}");
+    let other = issue(&["--replace", "--host", "new.example"]).stdout;
+    assert!(other.contains("  reached as  new.example\n"), "{other}");
+    for wrong in ["a b", "https://coord.example:7460", "coord.example:7460", ""] {
+        let refused = issue(&["--replace", "--host", wrong]);
+        assert_eq!(refused.code, Some(2), "{wrong}: {}", refused.stdout);
+        let says = "is neither a host name nor an address: write coord.example";
+        assert!(refused.stderr.contains(says), "{wrong}: {}", refused.stderr);
+    }
+    // Nothing came of those.
+    let shown = run(&["certs", "show", &format!("{pki}/coordinator-main.pem")]).stdout;
+    assert!(shown.contains("new.example"), "{shown}");
+}
+
 #[test]
 fn a_coordinator_with_tls_is_asked_with_a_certificate() {
     let url = ["--coordinator", "https://127.0.0.1:1"];

@@ -170,7 +170,7 @@ fn what_was_typed_wrong_is_exit_code_2() {
         (&["sweep", "show", "nosuch"], "no sweep is called nosuch"),
         (&["sweep", "cancel", "nosuch"], "no sweep is called nosuch"),
         (&["sweep", "show", "../x"], "`railgauge sweep list` has their names"),
-        (&["sweep", "cancel"], "required arguments were not provided"),
+        (&["sweep", "cancel"], "<ID|--all>"),
         (&["sweep", "cancel", "s-1", "--all"], "cannot be used with"),
         (&["sweep", "--suite", "rdma"], "[possible values: quick, sockets]"),
         (&["sweep", "--rounds", "0"], "from 1 to"),
@@ -188,7 +188,7 @@ fn what_was_typed_wrong_is_exit_code_2() {
         assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{args:?}: {}", done.stderr);
         assert!(done.stderr.contains(part), "{args:?}: {}", done.stderr);
     }
-    for url in ["", "127.0.0.1:7460", "ftp://x", "http://", "http://a b"] {
+    for url in ["", "127.0.0.1:7460", "ftp://x", "http://", "http://a b", "http://a"] {
         let done = run(&["nodes", "--coordinator", url]);
         assert_eq!(done.code, Some(2), "{url:?}: {}", done.stderr);
         assert!(

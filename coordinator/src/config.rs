@@ -338,6 +338,10 @@ impl Config {
             let what = format!("it must lie between {least} and {most}");
             Err(ConfigError::Value { key, value: value.to_string(), what })
         };
+        if self.listen == self.http_listen && self.listen.port() != 0 {
+            let (value, what) = (self.http_listen.to_string(), "listen has that address already");
+            return Err(ConfigError::Value { key: "http_listen", value, what: what.to_owned() });
+        }
         let (second, hour) = (Span::from_secs(1), Span::from_secs(3_600));
         span("window", self.window, second, Span::from_secs(60))?;
         if !60_000_000_000u64.is_multiple_of(self.window.as_nanos()) {

@@ -94,10 +94,14 @@ fn raise_file_limit() {
 async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure(CANNOT, sentence(&error)))?;
     let running = server::start(config, Limits::default()).await.map_err(|error| {
-        let usage = matches!(
-            error,
-            StartError::Config(_) | StartError::Credentials(_) | StartError::Identity { .. }
-        );
+        // A certificate whose time is not now passes by itself: after a boot the clock comes late, and who starts us again is to go on.
+        let usage = match &error {
+            StartError::Credentials(error) => !error.passes(),
+            StartError::Config(_) | StartError::NoCertificate(_) | StartError::Identity { .. } => {
+                true
+            }
+            _ => false,
+        };
         let code = if usage { USAGE } else { CANNOT };
         Failure(code, sentence(&error))
     })?;
@@ -147,7 +151,9 @@ async fn until_stopped(arguments: &Arguments, running: &Running, signals: &mut S
             _ = signals.interrupt.recv() => return,
             _ = signals.hang_up.recv() => {
                 notify::reloading();
-                let read = config::load(arguments.config.as_deref(), &arguments.flags);
+                // Nor is one taken over that the next start would refuse.
+                let read = config::load(arguments.config.as_deref(), &arguments.flags)
+                    .and_then(|config| config.check_exposure().map(|()| config));
                 running.pages.metrics.reloaded(read.is_ok());
                 match read {
                     Ok(config) => running.reload(config),

@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use railgauge_access::audit::{Audit, Decision, Verdict};
+use railgauge_access::authorize::unwritten;
 use railgauge_access::connection::Peer;
 use railgauge_proto::{convert, v1};
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Extensions, Request, Response, Status};
 
 use crate::VERSION;
@@ -40,7 +41,7 @@ impl Operator {
         let peer =
             extensions.get::<Peer>().ok_or_else(|| Status::internal("it is not known who asks"))?;
         let decision = Decision { peer, what, verdict: Verdict::Allowed, detail };
-        self.audit.record(&decision).map_err(|error| Status::unavailable(crate::sentence(&error)))
+        self.audit.record(&decision).map_err(|error| unwritten(&error))
     }
 }
 
@@ -88,7 +89,19 @@ impl v1::operator_server::Operator for Operator {
     ) -> Result<Response<Self::StartSweepStream>, Status> {
         let detail = sweep_detail(request.get_ref());
         self.record(request.extensions(), "sweep", &detail)?;
-        let events = self.sweeps.start(request.into_inner())?;
+        let (_, extensions, request) = request.into_parts();
+        // Asked for by somebody who may, and yet not run, as beyond a bound: the log is to say that too.
+        let (audit, peer) = (self.audit.clone(), extensions.get::<Peer>().cloned());
+        let refused = move |why: &Status| {
+            let Some(peer) = &peer else { return };
+            let detail = format!("{detail}: {}", why.message());
+            let decision =
+                Decision { peer, what: "sweep", verdict: Verdict::Refused, detail: &detail };
+            // Nothing is done that is not written.
+            drop(audit.record(&decision));
+        };
+        let events = self.sweeps.start(request).inspect_err(&refused)?;
+        let events = events.map(move |event| event.inspect_err(&refused));
         Ok(Response::new(Box::pin(events)))
     }
 
@@ -112,7 +125,8 @@ impl v1::operator_server::Operator for Operator {
     ) -> Result<Response<v1::CancelSweepResponse>, Status> {
         let id = hello::printable(&request.get_ref().id);
         let which = if id.is_empty() { "all" } else { &id };
-        self.record(request.extensions(), "cancel sweep", which)?;
+        // What disturbs a fleet is stopped, whether or not that can be written down; the failure is counted and has been said.
+        drop(self.record(request.extensions(), "cancel sweep", which));
         let cancelled = self.sweeps.cancel(&request.into_inner().id)?;
         Ok(Response::new(v1::CancelSweepResponse { cancelled }))
     }

@@ -13,6 +13,7 @@ use railgauge_access::authorize::Rpcs;
 use railgauge_access::connection::Peer;
 use railgauge_access::credentials::Credentials;
 use railgauge_access::door::{Door, Guard, Use};
+use railgauge_access::files::{LoadError, WITHOUT};
 use railgauge_core::access::{Identity, Role};
 use railgauge_proto::v1::agents_server::AgentsServer;
 use railgauge_proto::v1::operator_server::OperatorServer;
@@ -46,8 +47,8 @@ const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 256 << 10;
 /// Connections by gRPC at a time: some times the agents of the largest fleet.
 const MOST_STREAMS: usize = 32_768;
-/// An agent has one stream, an operator some.
-const STREAMS_OF_ONE: u32 = 128;
+/// An agent has one stream, an operator some. Each may hold a message that is still coming.
+const STREAMS_OF_ONE: u32 = 16;
 /// Ours take some hundred octets.
 const LARGEST_HEADERS: u32 = 16 << 10;
 /// Together with the wait for the store, below the 5 s that a stop may take.
@@ -73,7 +74,9 @@ pub enum StartError {
         address: SocketAddr,
     },
     /// The address cannot be had.
-    #[error("{key} = {address}: cannot listen there")]
+    #[error(
+        "{key} = {address}: cannot listen there (`ip -br addr` lists this machine's addresses; ports below 1024 need privileges)"
+    )]
     Listen {
         /// Which key.
         key: &'static str,
@@ -83,10 +86,11 @@ pub enum StartError {
         source: io::Error,
     },
     /// Its certificate.
-    #[error(
-        "{0}; `railgauge certs` makes certificates for trying out, and insecure = true does without, on loopback"
-    )]
-    Credentials(String),
+    #[error(transparent)]
+    Credentials(#[from] LoadError),
+    /// It has none.
+    #[error("{}; {WITHOUT}", crate::sentence(.0))]
+    NoCertificate(LoadError),
     /// Somebody else's certificate.
     #[error(
         "{cert} is of {identity}: a coordinator needs one of the role coordinator, spiffe://TRUST-DOMAIN/railgauge/coordinator/NAME",
@@ -275,8 +279,13 @@ pub async fn start(config: Config, limits: Limits) -> Result<Running, StartError
 fn credentials(config: &Config) -> Result<Option<Credentials>, StartError> {
     let Some(files) = config.tls() else { return Ok(None) };
     let cert = files.cert.clone();
-    let credentials = Credentials::load(files)
-        .map_err(|error| StartError::Credentials(crate::sentence(&error)))?;
+    let credentials = Credentials::load(files).map_err(|error| {
+        if error.is_missing() {
+            StartError::NoCertificate(error)
+        } else {
+            StartError::Credentials(error)
+        }
+    })?;
     let identity = credentials.current().identity.clone();
     if identity.role() != Role::Coordinator {
         return Err(StartError::Identity { cert, identity });

@@ -24,9 +24,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::fleet::{Fleet, Mailbox};
+use crate::hello::Hello;
 use crate::ingest::{Closed, Delivery, Incoming, Ingest, Outcome, Settled};
 use crate::planning::Plans;
-use crate::registry::{Health, JoinError, SessionId};
+use crate::registry::{Health, JoinError, Joined, SessionId};
 use crate::{VERSION, clock, hello, sentence};
 
 /// Batches of one stream that wait for the store. One comes every 10 s; more when an agent empties its spool.
@@ -97,19 +98,36 @@ impl v1::agents_server::Agents for Agents {
 
 impl Agents {
     /// An agent speaks for the node that its certificate names, and for no other.
-    fn check_name(&self, peer: &Peer, node: &NodeName) -> Result<(), Status> {
-        let what = format!("join {node}");
-        let refused = peer.who.identity().filter(|identity| identity.name() != node.as_str()).map(|identity| {
-            format!(
+    fn check_name(peer: &Peer, node: &NodeName) -> Result<(), Status> {
+        let other = peer.who.identity().filter(|identity| identity.name() != node.as_str());
+        other.map_or(Ok(()), |identity| {
+            Err(Status::permission_denied(format!(
                 "the certificate is of {identity}, which may not speak for {node}: set node = \"{}\" there, or give it its own certificate",
                 identity.name()
-            )
+            )))
+        })
+    }
+
+    /// Who may speak for the node, and is not in the way of another.
+    fn join(&self, peer: &Peer, hello: Hello) -> Result<(Joined, Mailbox), Status> {
+        let node = hello.node.clone();
+        let joined = Self::check_name(peer, &node).and_then(|()| {
+            self.fleet.join(hello, clock::now()).map_err(|error| {
+                tracing::warn!("an agent was refused: {error}");
+                match error {
+                    JoinError::Full => Status::resource_exhausted(error.to_string()),
+                    _ => Status::already_exists(error.to_string()),
+                }
+            })
         });
-        let verdict = if refused.is_some() { Verdict::Refused } else { Verdict::Allowed };
-        let detail = refused.as_deref().unwrap_or_default();
+        let (verdict, detail) = match &joined {
+            Ok(_) => (Verdict::Allowed, ""),
+            Err(status) => (Verdict::Refused, status.message()),
+        };
         // A full disk keeps nobody from measuring; that it was not written is counted and said.
-        drop(self.audit.record(&Decision { peer, what: &what, verdict, detail }));
-        refused.map_or(Ok(()), |why| Err(Status::permission_denied(why)))
+        let decision = Decision { peer, what: &format!("join {node}"), verdict, detail };
+        drop(self.audit.record_read(&decision));
+        joined
     }
 
     async fn serve(
@@ -137,14 +155,7 @@ impl Agents {
         let hello = hello::check(first)
             .map_err(|error| Status::invalid_argument(format!("malformed hello: {error}")))?;
         let node = hello.node.clone();
-        self.check_name(peer, &node)?;
-        let (joined, mailbox) = self.fleet.join(hello, clock::now()).map_err(|error| {
-            tracing::warn!("an agent was refused: {error}");
-            match error {
-                JoinError::Full => Status::resource_exhausted(error.to_string()),
-                _ => Status::already_exists(error.to_string()),
-            }
-        })?;
+        let (joined, mailbox) = self.join(peer, hello)?;
         tracing::info!("{node}: {:?}", joined.arrival);
         let (settle, settled) = mpsc::channel(IN_FLIGHT);
         let session = mailbox.session;

@@ -177,17 +177,11 @@ impl Sweeps {
         if self.fleet.keys.is_on() {
             asked.settings.size_bytes = suite::AUTHENTICATED_BYTES;
         }
-        if let Some(other) = self.running().filter(|_| !request.dry_run) {
-            // Two would measure each other (design D9).
-            return Err(Status::failed_precondition(format!(
-                "sweep {other} is running, and two would disturb each other: wait for its end, or `railgauge sweep cancel {other}`"
-            )));
-        }
         let now = clock::now().wall;
         let detach = request.detach;
         let (cancel, cancelled) = watch::channel(false);
         let (events, received) = mpsc::channel(EVENTS);
-        let id = self.enter(now, cancel.clone());
+        let id = self.enter(now, cancel.clone(), request.dry_run)?;
         let run = Run {
             id,
             request,
@@ -204,7 +198,10 @@ impl Sweeps {
 
     /// One that has not ended.
     pub fn running(&self) -> Option<String> {
-        let table = self.table();
+        Self::running_in(&self.table())
+    }
+
+    fn running_in(table: &BTreeMap<String, Sweep>) -> Option<String> {
         let mut running = table.iter().filter(|(_, sweep)| sweep.ended.is_none());
         running.next().map(|(id, _)| id.clone())
     }
@@ -234,9 +231,21 @@ impl Sweeps {
         drop(events.send_timeout(last, LAST).await);
     }
 
-    /// A new entry, named by the time so that names sort; a second in the same millisecond gets the next.
-    fn enter(&self, now: Wall, cancel: watch::Sender<bool>) -> String {
+    /// A new entry, named by the time so that names sort; a second in the same millisecond gets the next. Whether one runs is looked
+    /// at under the same lock: of two that are asked for at once, one starts.
+    fn enter(
+        &self,
+        now: Wall,
+        cancel: watch::Sender<bool>,
+        is_dry: bool,
+    ) -> Result<String, Status> {
         let mut table = self.table();
+        if let Some(other) = Self::running_in(&table).filter(|_| !is_dry) {
+            // Two would measure each other (design D9).
+            return Err(Status::failed_precondition(format!(
+                "sweep {other} is running, and two would disturb each other: wait for its end, or `railgauge sweep cancel {other}`"
+            )));
+        }
         let mut millis = now.as_unix_nanos() / 1_000_000;
         while table.contains_key(&format!("s{millis}")) {
             millis += 1;
@@ -244,7 +253,7 @@ impl Sweeps {
         let id = format!("s{millis}");
         let sweep = Sweep { started: now, cancel, done: 0, measurements: 0, ended: None };
         table.insert(id.clone(), sweep);
-        id
+        Ok(id)
     }
 
     /// But for that which has just ended, which is the oldest by name when the clock was set back.

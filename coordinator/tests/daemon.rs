@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use railgauge_proto::v1;
+use railgauge_proto::v1::operator_client::OperatorClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
@@ -215,4 +217,25 @@ fn the_configuration_in_force_is_printed() {
         Command::new(env!("CARGO_BIN_EXE_railgauge-coordinator")).arg("--version").output();
     let version = String::from_utf8(version.unwrap().stdout).unwrap();
     assert!(version.starts_with("railgauge-coordinator 0."), "{version}");
+}
+
+/// The switch that stops sweeps is for bad nights, and a full disk is one.
+#[tokio::test]
+async fn with_a_full_audit_log_sweeps_are_stopped_and_not_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = |command: &mut Command| {
+        command.args(["--audit-log", "/dev/full"]);
+    };
+    let daemon = start(dir.path(), full).await;
+    let url = format!("http://{}", daemon.grpc);
+    let mut client = OperatorClient::connect(url).await.unwrap();
+    let cancelled = client.cancel_sweep(v1::CancelSweepRequest::default()).await.unwrap();
+    assert_eq!(cancelled.into_inner().cancelled, Vec::<String>::new());
+    assert!(client.list_nodes(v1::ListNodesRequest {}).await.is_ok());
+    let request = v1::StartSweepRequest { suite: "quick".into(), ..Default::default() };
+    let refused = client.start_sweep(request).await.unwrap_err();
+    let says =
+        "nothing is changed that cannot be written down: cannot write the audit log /dev/full";
+    assert!(refused.message().starts_with(says), "{refused}");
+    assert!(refused.message().contains("set audit_log"), "{refused}");
 }

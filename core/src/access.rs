@@ -9,7 +9,7 @@ mod policy;
 
 pub use caps::{Caps, CapsError, Disturbance};
 pub use identity::{Identity, IdentityError, Role};
-pub use policy::{Need, POLICY, Refusal, decide, page_need, rpc_need};
+pub use policy::{Need, POLICY, Refusal, decide, is_held_back_unwritten, page_need, rpc_need};
 
 #[cfg(test)]
 mod tests;

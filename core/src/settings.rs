@@ -3,6 +3,7 @@
 //! The text is an argument; who calls reads the file.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -63,22 +64,21 @@ fn advice(nearest: Option<&str>, known: &[String]) -> String {
 /// # Errors
 /// The first thing that is wrong.
 pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, SettingsError> {
-    toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        explain(file, text, at, error.message())
-    })
+    toml::from_str(text)
+        .map_err(|error| explain(file, text, error.span().unwrap_or_default(), error.message()))
 }
 
-fn explain(file: &str, text: &str, at: usize, message: &str) -> SettingsError {
-    let before = text.get(..at).unwrap_or(text);
+fn explain(file: &str, text: &str, at: Range<usize>, message: &str) -> SettingsError {
+    let before = text.get(..at.start).unwrap_or(text);
+    let stumbled = text.get(at).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let file = file.to_owned();
     if let Some((key, known)) = unknown_key(message) {
         let nearest = nearest(&key, &known);
         return SettingsError::UnknownKey { file, line, key, nearest, known };
     }
-    let what = message.trim().replace('\n', ", ");
-    match key_before(before) {
+    let what = readable(&message.trim().replace('\n', ", "), stumbled);
+    match key_before(before).or_else(|| key_of(stumbled)) {
         Some(key) => SettingsError::Value { file, line, key, what },
         None => SettingsError::Text { file, line, what },
     }
@@ -107,6 +107,37 @@ fn key_before(before: &str) -> Option<String> {
     });
     let key = key.trim();
     Some(table.map_or_else(|| key.to_owned(), |table| format!("{table}.{key}")))
+}
+
+/// The key or table that begins with `stumbled`, as one that is there twice.
+fn key_of(stumbled: &str) -> Option<String> {
+    let line = stumbled.lines().next()?.trim();
+    let name = line.trim_start_matches('[').trim_end_matches(']').trim();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    (!name.is_empty() && name.chars().all(is_name)).then(|| name.to_owned())
+}
+
+/// What the reader says of a value, in words of configuration instead of types of ours.
+fn readable(message: &str, value: &str) -> String {
+    if message == "invalid socket address syntax" {
+        return format!(
+            "{value} is no address with a port: write one as \"127.0.0.1:7460\", in digits"
+        );
+    }
+    if message == "invalid IP address syntax" {
+        return format!("{value} is no address: write one as \"192.0.2.7\", in digits");
+    }
+    let words = [
+        ("expected u16", "expected a whole number from 0 to 65535, without quotes"),
+        ("expected u32", "expected a whole number from 0 to 4294967295, without quotes"),
+        ("expected usize", "expected a whole number from 0, without quotes"),
+        ("expected a boolean", "expected true or false, without quotes"),
+        ("expected a sequence", "expected a list, whose tables begin with the name in [[ ]]"),
+        ("expected a map", "expected a table, which begins with the name in [ ]"),
+    ];
+    let message = message.replace("missing field", "missing key");
+    let ours = words.iter().find_map(|(theirs, ours)| Some((message.strip_suffix(theirs)?, *ours)));
+    ours.map_or_else(|| message.clone(), |(rest, ours)| format!("{rest}{ours}"))
 }
 
 /// The one of `known` that `key` most resembles: at most a third of its letters differ, but two may.
@@ -310,7 +341,22 @@ mod tests {
     struct Example {
         window: Option<Span>,
         listen: Option<std::net::SocketAddr>,
+        #[expect(dead_code, reason = "for its mistakes")]
+        address: Option<std::net::IpAddr>,
+        #[expect(dead_code, reason = "for its mistakes")]
+        most: Option<u32>,
+        #[expect(dead_code, reason = "for its mistakes")]
+        on: Option<bool>,
         retention: Option<Retention>,
+        #[expect(dead_code, reason = "for its mistakes")]
+        port: Option<Vec<Port>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Port {
+        #[expect(dead_code, reason = "for its mistakes")]
+        name: String,
     }
 
     #[derive(Debug, Deserialize)]
@@ -338,7 +384,7 @@ mod tests {
             ("\n\nwindwo = \"1s\"\n", "a.toml:3: unknown key \"windwo\"; did you mean \"window\"?"),
             (
                 "colour = 1\n",
-                "a.toml:1: unknown key \"colour\"; known here: window, listen, retention",
+                "a.toml:1: unknown key \"colour\"; known here: window, listen, address, most, on, retention, port",
             ),
             (
                 "[retention]\n\nbyte = \"1B\"\n",
@@ -359,7 +405,32 @@ mod tests {
                 "a.toml:2: retention.bytes: \"20GB\" is no size: write a number and its unit (B, KiB, MiB, GiB or TiB), \
                  as in \"20GiB\"",
             ),
-            ("listen = \"here\"", "a.toml:1: listen: invalid socket address syntax"),
+            (
+                "listen = \"here\"",
+                "a.toml:1: listen: \"here\" is no address with a port: write one as \"127.0.0.1:7460\", in digits",
+            ),
+            (
+                "address = \"127.0.0\"",
+                "a.toml:1: address: \"127.0.0\" is no address: write one as \"192.0.2.7\", in digits",
+            ),
+            (
+                "most = -1",
+                "a.toml:1: most: invalid value: integer `-1`, expected a whole number from 0 to 4294967295, without quotes",
+            ),
+            (
+                "most = \"5\"",
+                "a.toml:1: most: invalid type: string \"5\", expected a whole number from 0 to 4294967295, without quotes",
+            ),
+            (
+                "on = \"yes\"",
+                "a.toml:1: on: invalid type: string \"yes\", expected true or false, without quotes",
+            ),
+            (
+                "\n[port]\nname = \"a\"\n",
+                "a.toml:2: port: invalid type: map, expected a list, whose tables begin with the name in [[ ]]",
+            ),
+            ("[[port]]\n", "a.toml:1: port: missing key `name`"),
+            ("most = 1\nmost = 2\n", "a.toml:2: most: duplicate key"),
         ];
         for (text, expected) in cases {
             assert_eq!(said(text), expected, "{text:?}");

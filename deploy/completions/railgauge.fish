@@ -187,7 +187,7 @@ json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from init" -s V -l version -d 'Print version'
 complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l dir -d 'Where the authority is, and where ROLE-NAME.pem and ROLE-NAME.key go' -r -F
-complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l host -d 'A host name or address under which a daemon is reached, repeatable [default: localhost, 127.0.0.1, ::1, and an agent\'s NAME]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l host -d 'A host name or address under which a daemon is reached, repeatable [default: those of the one that is replaced; else localhost, 127.0.0.1, ::1, and an agent\'s NAME]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l days -d 'How long it is good' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand certs; and __fish_seen_subcommand_from issue" -l output -d 'How to print the result' -r -f -a "table\t'For people'
 json\t'For programs: one object'"

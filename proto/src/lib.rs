@@ -1,6 +1,7 @@
 //! The gRPC wire: `railgauge/v1/*.proto` is the specification, [`v1`] the code made from it, [`convert`] the way between
 //! its messages and the words of `core`. Messages stop here: no other crate's rules speak of them.
 
+pub mod codec;
 pub mod convert;
 mod keys;
 pub mod protocol;

@@ -4,6 +4,7 @@
 //! The fuzz targets in `testbed/fuzz` call the same exercises with octets that libFuzzer chooses; the tests
 //! here are the same in miniature, with octets that a seed chooses.
 
+mod access;
 mod endpoints;
 mod frames;
 mod histograms;
@@ -19,6 +20,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 
+pub use access::{exercise_accept, exercise_identity, exercise_probe_keys};
 pub use endpoints::exercise_endpoints;
 pub use frames::exercise_frames;
 pub use histograms::exercise_histogram;

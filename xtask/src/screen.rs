@@ -19,7 +19,7 @@ const WIDTH: usize = 100;
 
 /// A heading with its verdict, and under it paragraphs, indented and broken at blanks to fit a terminal.
 pub fn entry(name: &str, verdict: &str, paragraphs: &[&str]) -> String {
-    let mut text = format!("{name:<14}{verdict}\n");
+    let mut text = format!("{name:<20}{verdict}\n");
     for paragraph in paragraphs {
         let mut line = String::from("   ");
         for word in paragraph.split_whitespace() {
@@ -67,7 +67,9 @@ mod tests {
         let text = entry("truth", "ok", &[&long, "a bound"]);
         assert!(text.lines().all(|line| line.len() <= WIDTH));
         assert_eq!(text.matches("word").count(), 60);
-        assert!(text.starts_with("truth         ok\n    word") && text.ends_with("    a bound\n"));
+        assert!(
+            text.starts_with("truth               ok\n    word") && text.ends_with("    a bound\n")
+        );
     }
 
     #[test]

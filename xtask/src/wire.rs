@@ -29,6 +29,8 @@ pub fn files(repo: &Repo) -> Result<Files, Failure> {
         .emit_rerun_if_changed(false)
         // Its octets are nobody's to read in a log; `proto` has a Debug of its own for it.
         .skip_debug([".railgauge.v1.ProbeKey"])
+        // Counts what is repeated before it takes memory for it.
+        .codec_path("crate::codec::Codec")
         .out_dir(&made)
         .compile_fds(descriptors)
         .map_err(cannot("make code of proto/*.proto"))?;

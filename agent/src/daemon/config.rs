@@ -469,7 +469,7 @@ mod tests {
             ),
             (
                 "[[endpoint]]\nport = \"e\"\naddress = \"127.0.0\"",
-                "agent.toml:3: endpoint.address: invalid IP address",
+                "agent.toml:3: endpoint.address: \"127.0.0\" is no address: write one as",
             ),
             ("insecure = true\ncoordinator = \"http://192.0.2.1:7460\"", "an address on loopback"),
             (

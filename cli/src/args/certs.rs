@@ -87,7 +87,7 @@ pub struct IssueArgs {
     /// Where the authority is, and where ROLE-NAME.pem and ROLE-NAME.key go
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
-    /// A host name or address under which a daemon is reached, repeatable [default: localhost, 127.0.0.1, ::1, and an agent's NAME]
+    /// A host name or address under which a daemon is reached, repeatable [default: those of the one that is replaced; else localhost, 127.0.0.1, ::1, and an agent's NAME]
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
     /// Put it in place of the one there, as daemons that read it again while they run want it

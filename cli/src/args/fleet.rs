@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::Output;
 use crate::number;
@@ -166,9 +166,10 @@ pub struct ListArgs {
 
 /// `railgauge sweep cancel`
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").args(["id", "all"]).required(true)))]
 pub struct CancelArgs {
     /// As the sweep's announcement or `railgauge sweep list` has it
-    #[arg(value_parser = sweep_id, required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_parser = sweep_id)]
     pub id: Option<String>,
     /// All that run
     #[arg(long)]

@@ -90,7 +90,8 @@ pub(super) fn cancel(args: &CancelArgs) -> Result<Exit, SweepError> {
         text += &format!("cancelled {id}: `railgauge sweep show {id}` has what it measured\n");
     }
     if done.cancelled.is_empty() {
-        text += "nothing to cancel: no such sweep runs\n";
+        let which = if args.all { "no sweep runs" } else { "that sweep has ended" };
+        text += &format!("nothing to cancel: {which}\n");
     }
     Ok(output::result(&text, Exit::Healthy))
 }

@@ -60,7 +60,14 @@ fn mistakes_are_sentences() {
         ),
         ("window = \"1ms\"\n", "window = 1ms: it must lie between 1s and 1m"),
         ("probe_size = \"1B\"\n", "probe_size = 1B: it must lie between 44B and 8972B"),
-        ("listen = \"localhost\"\n", "coordinator.toml:1: listen: invalid socket address syntax"),
+        (
+            "http_listen = \"127.0.0.1:7460\"\n",
+            "http_listen = 127.0.0.1:7460: listen has that address already",
+        ),
+        (
+            "listen = \"localhost\"\n",
+            "coordinator.toml:1: listen: \"localhost\" is no address with a port: write one as \"127.0.0.1:7460\", in digits",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(from(text).unwrap_err(), expected, "{text:?}");

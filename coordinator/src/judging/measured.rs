@@ -16,6 +16,10 @@ use crate::sweeps::series;
 /// A clock that is a little ahead is no reason to be left out.
 const AHEAD_NS: u64 = 60_000_000_000;
 
+/// Paths of one agent at most: twice what a plan may hold, as that changes. Whoever has an agent's key could else fill memory with
+/// made-up ones, and with them end the judgement of all others.
+pub(super) const MOST_OF_AGENT: usize = 8_192;
+
 /// A path and what was measured on it.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -51,7 +55,8 @@ impl Measured {
 type Key = (Path, u64, u32, Option<RdmaParameters>);
 
 /// What is in the store about the last `since` of the paths from one node. Windows that were probed alike but for the rate are one
-/// series; of several sizes, time-outs or ways over verbs the one with most probes stands for the path.
+/// series; of several sizes, time-outs or ways over verbs the one with most probes stands for the path. What goes beyond so many paths as no plan
+/// has is left out.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -70,12 +75,17 @@ pub fn of_agent(
         ..Selection::between(now.saturating_sub(since), now.saturating_add(AHEAD_NS))
     };
     let mut found: BTreeMap<Key, Measured> = BTreeMap::new();
+    let mut beyond = 0u64;
     reader.each(&selection, |series, stored| {
         if !wanted(&series.path) {
             return;
         }
         let Parameters { timeout_ns, size_bytes, rdma, .. } = series.parameters;
         let key = (series.path, timeout_ns, size_bytes, rdma);
+        if found.len() >= MOST_OF_AGENT && !found.contains_key(&key) {
+            beyond += 1;
+            return;
+        }
         let measured = found.entry(key).or_insert_with_key(|(path, ..)| Measured {
             path: path.clone(),
             timeout_ns,
@@ -91,6 +101,11 @@ pub fn of_agent(
         let end = stored.start_unix_ns.saturating_add(stored.length_ns);
         measured.last_end_unix_ns = measured.last_end_unix_ns.max(end);
     })?;
+    if beyond > 0 {
+        tracing::warn!(
+            "{agent} has sent windows of more than {MOST_OF_AGENT} paths, which no plan has: {beyond} windows are not judged"
+        );
+    }
     let mut all: Vec<Measured> = Vec::new();
     for mut measured in found.into_values() {
         match all.last_mut().filter(|before| before.path == measured.path) {

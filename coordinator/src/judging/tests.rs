@@ -174,6 +174,40 @@ fn what_was_probed_otherwise_is_left_out_and_said() {
     assert!(says(&document.fleet.unwrap().measures.validity));
 }
 
+/// Whoever has the key of one agent makes up paths to other nodes: flows and rails enough for each to be another.
+#[test]
+fn made_up_paths_of_one_node_leave_the_others_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, judging) = filled(dir.path(), (5, 4), 6, 3);
+    let now = clock::now().wall;
+    let start = now.as_unix_nanos() / (10 * SECOND) * 10 * SECOND - 10 * SECOND;
+    for batch in 0..10u32 {
+        let paths = (0..1_024).map(|n| v1::Path { flow: 1 + batch * 1_024 + n, ..path(0, 1) });
+        let parameters = Parameters { interval_ns: 1, timeout_ns: SECOND, size_bytes: 72 };
+        let empty = PathWindow::new(parameters);
+        let message = v1::WindowBatch {
+            agent: name(0),
+            instance: 9,
+            first_sequence: u64::from(batch) * 1_024,
+            start_unix_ns: start,
+            length_ns: 10 * SECOND,
+            plan_epoch: 1,
+            paths: paths.collect(),
+            windows: (0..1_024).map(|n| convert::window_message(n, &empty)).collect(),
+        };
+        let encoded = message.encode_to_vec();
+        let incoming =
+            Incoming { encoded, batch: convert::batch(&message).unwrap(), skewed: false };
+        assert_eq!(store.ingest(&[incoming], now), [Outcome::Stored]);
+    }
+    let mut work = read(&judging, KEPT_SERIES);
+    assert_eq!(work.error, None);
+    assert!(work.facts.len() <= measured::MOST_OF_AGENT + 16, "{}", work.facts.len());
+    let judgement = work.judgement(&judging.fleet.nodes(), now);
+    let top = &judgement.findings[0].component;
+    assert_eq!((top.kind, top.name.as_str()), (ComponentKind::Node, "n3"));
+}
+
 /// Connected, answering, and without windows of its own: it is not healthy because others reach it.
 #[test]
 fn a_node_that_records_nothing_is_unknown() {

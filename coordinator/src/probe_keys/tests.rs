@@ -10,6 +10,7 @@ use crate::hello::tests::example;
 use crate::server::{self, Running, StartError};
 use crate::session::Limits;
 use crate::session::tests::{Agent, channel, config, coordinator, nodes, within};
+use crate::store::OpenError;
 use crate::sweeps;
 
 /// Reads, and so confirms, whatever comes.
@@ -17,8 +18,17 @@ fn read_on(mut agent: Agent) {
     tokio::spawn(async move { while agent.next().await.is_ok() {} });
 }
 
+/// In the same process as one before it on the same directory, whose last look into the store may be ending: the lock is free then.
 async fn started(dir: &Path, more: &str) -> Running {
-    server::start(config(dir, more), Limits::default()).await.unwrap()
+    within(async {
+        loop {
+            match server::start(config(dir, more), Limits::default()).await {
+                Err(StartError::Store(OpenError::Locked { .. })) => tokio::task::yield_now().await,
+                other => return other.unwrap(),
+            }
+        }
+    })
+    .await
 }
 
 /// The next keys that are some.

@@ -447,3 +447,35 @@ async fn a_stop_stores_what_has_come_and_says_so() {
     assert!(status.message().starts_with("the coordinator is stopping"), "{status:?}");
     timeout(Duration::from_secs(5), stopped).await.unwrap().unwrap();
 }
+
+/// Two octets on the wire are some hundred in memory: it is counted before it is decoded.
+#[tokio::test]
+async fn a_message_that_would_swell_ends_its_stream() {
+    let coordinator = coordinator().await;
+    let mut agent = Agent::joined(coordinator.running.grpc, "a", 1).await;
+    let windows = vec![v1::Window::default(); 20_000];
+    agent.say(From::Batch(v1::WindowBatch { windows, ..batch("a", 3) })).await;
+    let ended = loop {
+        match agent.next().await {
+            Ok(To::Acknowledgement(told)) => panic!("it was decoded: {told:?}"),
+            Ok(_) => {}
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), Code::InvalidArgument);
+    assert_eq!(ended.message(), "a message has more than 2048 windows");
+}
+
+/// Whom the registry refuses has not joined, whatever the policy says.
+#[tokio::test]
+async fn who_is_in_the_way_of_another_is_refused_in_the_audit_log_too() {
+    let coordinator = coordinator().await;
+    let _first = Agent::joined(coordinator.running.grpc, "a", 1).await;
+    let mut second = Agent::hello(coordinator.running.grpc, example("b", 1)).await;
+    assert_eq!(second.next().await.unwrap_err().code(), Code::AlreadyExists);
+    let audited = std::fs::read_to_string(coordinator.dir.path().join("audit.jsonl")).unwrap();
+    let of = |what: &str| audited.lines().filter(|line| line.contains(what)).collect::<Vec<_>>();
+    let (first, second) = (of("\"join a\""), of("\"join b\""));
+    assert!(first.len() == 1 && first[0].contains("\"allowed\""), "{audited}");
+    assert!(second.len() == 1 && second[0].contains("\"refused\""), "{audited}");
+}

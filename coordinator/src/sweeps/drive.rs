@@ -86,7 +86,7 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
         endpoints.map(|each| (each.endpoint.clone(), each.address)).collect();
     let machine = SweepRun::new(addresses.keys().cloned(), asked.settings);
     let announced = machine.announce();
-    run.tell(v1::sweep_event::Event::Announced(announcement(&run.id, &announced, &asked)));
+    // What may not run is not announced: who only wants to know, or leaves after the announcement, would take it for begun.
     if announced.measurements > MOST {
         run.refuse(Status::invalid_argument(format!(
             "{} measurements are more than the {MOST} of one sweep: choose nodes, or fewer rounds",
@@ -98,6 +98,7 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
         run.refuse(Status::failed_precondition(error.to_string()));
         return Finished::default();
     }
+    run.tell(v1::sweep_event::Event::Announced(announcement(&run.id, &announced, &asked)));
     if run.request.dry_run {
         return Finished::default();
     }

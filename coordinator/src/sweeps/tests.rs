@@ -17,7 +17,7 @@ use tokio_stream::StreamExt as _;
 
 use super::*;
 use crate::config::Layer;
-use crate::session::tests::{Agent, channel, coordinator, within};
+use crate::session::tests::{Agent, channel, config, coordinator, within};
 use v1::sweep_event::Event;
 
 /// How an agent does its orders.
@@ -251,6 +251,30 @@ async fn who_never_answers_is_held_out_after_one_limit() {
     assert!(doc.paths.iter().filter(|path| path.src_node != "n4").all(|path| path.error.is_none()));
 }
 
+/// Neither announced, which would read as begun to who leaves then, nor passed over by a dry run; and the audit log has it.
+#[tokio::test]
+async fn a_sweep_beyond_a_bound_is_refused_before_it_is_announced() {
+    let c = coordinator().await;
+    let _a = agent(c.running.grpc, "a", 1, Manner::Silent).await;
+    let _b = agent(c.running.grpc, "b", 2, Manner::Silent).await;
+    c.running.reload(config(c.dir.path(), "sweep_max_duration = \"5s\"\n"));
+    for (dry_run, detach) in [(false, false), (true, false), (false, true)] {
+        let request = v1::StartSweepRequest { dry_run, detach, ..asked("") };
+        // The one before may still be on its way out.
+        while c.running.pages.sweeps.running().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut stream = started(c.running.grpc, request).await.unwrap();
+        let refused = within(stream.next()).await.unwrap().unwrap_err();
+        let says = "the sweep may take 79s, and sweep_max_duration allows 5s";
+        assert!(refused.message().contains(says), "{refused}");
+    }
+    let audit = fs::read_to_string(c.dir.path().join("audit.jsonl")).unwrap();
+    let said = |line: &&str| line.contains("\"refused\"") && line.contains("sweep_max_duration");
+    assert_eq!(audit.lines().filter(said).count(), 3, "{audit}");
+    c.running.stop().await;
+}
+
 #[tokio::test]
 async fn a_dry_run_announces_and_nothing_is_kept() {
     let c = coordinator().await;
@@ -414,8 +438,11 @@ async fn the_table_names_keeps_and_cancels() {
     let sweeps = table(dir.path());
     let now = Wall::from_unix_nanos(5_000_000);
     let (cancel, cancelled) = watch::channel(false);
-    assert_eq!(sweeps.enter(now, cancel), "s5");
-    assert_eq!(sweeps.enter(now, watch::channel(false).0), "s6");
+    assert_eq!(sweeps.enter(now, cancel, false).unwrap(), "s5");
+    // Of two that are asked for at once, one starts.
+    let second = sweeps.enter(now, watch::channel(false).0, false).unwrap_err();
+    assert!(second.message().contains("sweep s5 is running"), "{second:?}");
+    assert_eq!(sweeps.enter(now, watch::channel(false).0, true).unwrap(), "s6");
     assert_eq!(sweeps.cancel("s7").unwrap_err().code(), tonic::Code::NotFound);
     assert_eq!(sweeps.cancel("s5").unwrap(), ["s5"]);
     assert!(*cancelled.borrow());
@@ -425,7 +452,7 @@ async fn the_table_names_keeps_and_cancels() {
     let list = sweeps.list();
     assert_eq!((list[0].verdict.as_str(), list[1].running), ("degraded", true));
     for n in 0..2 * KEPT {
-        let id = sweeps.enter(now, watch::channel(false).0);
+        let id = sweeps.enter(now, watch::channel(false).0, true).unwrap();
         sweeps.finish(&id, document(&id));
         assert!(sweeps.list().len() <= KEPT + 1, "{n}");
         assert!(fs::read_dir(dir.path()).unwrap().count() <= KEPT, "{n}");
@@ -436,7 +463,8 @@ async fn the_table_names_keeps_and_cancels() {
 async fn documents_outlive_the_process_and_damaged_ones_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let sweeps = table(dir.path());
-    let id = sweeps.enter(Wall::from_unix_nanos(7_000_000), watch::channel(false).0);
+    let at = Wall::from_unix_nanos(7_000_000);
+    let id = sweeps.enter(at, watch::channel(false).0, true).unwrap();
     sweeps.finish(&id, document(&id));
     let whole = fs::read(dir.path().join("s7.json")).unwrap();
     fs::write(dir.path().join("s8.json"), &whole[..whole.len() / 2]).unwrap();

@@ -83,7 +83,9 @@ impl Caps {
             return Err(CapsError::Nodes { nodes: what.nodes, most });
         }
         if let Some(most) = self.limit.filter(|most| what.limit > *most) {
-            return Err(CapsError::Duration { limit: what.limit, most });
+            // In whole seconds, rounded up: 78700ms is no time of day.
+            let seconds = what.limit.as_nanos().div_ceil(1_000_000_000);
+            return Err(CapsError::Duration { limit: Span::from_secs(seconds), most });
         }
         let rate = what.gbit_per_second();
         if let Some(most) = self.gbit_per_second.filter(|most| rate > *most) {

@@ -71,6 +71,13 @@ pub fn rpc_need(path: &str) -> Need {
     POLICY.iter().find(|(known, _)| *known == path).map_or(Need::Nobody, |(_, need)| *need)
 }
 
+/// Whether an RPC of this path is done only where it can be written who did it: what changes anything, and not what ends it. The switch that
+/// stops sweeps works with a full disk too.
+pub fn is_held_back_unwritten(path: &str) -> bool {
+    let changes = matches!(rpc_need(path), Need::Operator | Need::Admin);
+    changes && path != "/railgauge.v1.Operator/CancelSweep"
+}
+
 /// Who may read the page of this path: the health of a daemon says nothing of the fabric, all else does, even that there is no such
 /// page.
 pub fn page_need(path: &str) -> Need {

@@ -1,6 +1,10 @@
 //! What the parts of a fleet really say, from which mutation starts.
 
+use std::time::{Duration, SystemTime};
+
 use prost::Message as _;
+use railgauge_access::authority::{Authority, Request};
+use railgauge_core::access::Role;
 use railgauge_core::finding::{
     Component, ComponentKind, Effect, Evidence, Finding, FindingKind, Severity, Verdict,
 };
@@ -19,6 +23,8 @@ use railgauge_report::doc::{
     Aggregate, Findings, NodeDoc, NodePort, NotMeasured, OpenFinding, PathDoc, Paths, Sweep,
 };
 use railgauge_report::gather::Gathered;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::fresh::{self, Fresh, WINDOW_NS};
 
@@ -312,4 +318,74 @@ pub fn endpoint_messages() -> Vec<u8> {
 
 fn name(text: &str) -> PortName {
     PortName::new(text).expect("a port name")
+}
+
+/// What servers send as `Accept`: of Prometheus 2 with and without native histograms, of 3, and of a browser.
+pub fn accepts() -> Vec<Vec<u8>> {
+    let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let open = "application/openmetrics-text;version=1.0.0;q=0.8";
+    let text = "text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let said = [
+        format!("{protobuf},{open},{text}"),
+        format!("{open},{text}"),
+        format!("{protobuf};q=0.6\n{open}\ntext/plain;version=1.0.0;escaping=allow-utf-8;q=0.3"),
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8".to_owned(),
+        format!("{protobuf};q=0"),
+        String::new(),
+    ];
+    said.map(String::into_bytes).to_vec()
+}
+
+/// Identities as text; an authority and certificates of it, and of another kind, as DER and as a file.
+pub fn identities() -> Vec<Vec<u8>> {
+    let from = SystemTime::UNIX_EPOCH + Duration::from_nanos(AT);
+    let valid = Duration::from_secs(86_400);
+    let (authority, _) =
+        Authority::new("test.internal", from, valid).expect("an authority is made of nothing");
+    let hosts = ["localhost".to_owned(), "::1".to_owned()];
+    let issue = |role, name| {
+        let request = Request { role, name, hosts: &hosts, from, valid };
+        authority.issue(&request).expect("all names are some").certificate
+    };
+    let (agent, admin) = (issue(Role::Agent, "gpu-07"), issue(Role::Admin, "a"));
+    let pems = [authority.pem(), &agent, &admin].map(str::to_owned);
+    let der = |pem: &String| {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("ours is one");
+        der.as_ref().to_vec()
+    };
+    let mut seeds: Vec<Vec<u8>> = pems.iter().map(der).collect();
+    seeds.extend(pems.iter().map(|pem| pem.clone().into_bytes()));
+    seeds.push(pems.concat().into_bytes());
+    seeds.push(b"spiffe://test.internal/railgauge/agent/gpu-07".to_vec());
+    seeds.push(b"spiffe://test.internal/railgauge/coordinator/main".to_vec());
+    seeds.push(b"spiffe://test.internal/ns/default/sa/gpu-07".to_vec());
+    seeds
+}
+
+/// Messages of keys in a row, and what stands between first line and sum of each file.
+pub fn probe_keys() -> Vec<Vec<u8>> {
+    let keys = |epochs: &[u64], forget_from_epoch, valid_ns| {
+        let key = |epoch: &u64| v1::AcceptedProbeKey {
+            key: Some(v1::ProbeKey { epoch: *epoch, octets: vec![7; 32] }),
+            valid_ns,
+        };
+        let keys = epochs.iter().map(key).collect();
+        v1::ProbeKeys { keys, forget_from_epoch }.encode_length_delimited_to_vec()
+    };
+    let day = 86_400_000_000_000;
+    let row = [
+        keys(&[5], 0, day),
+        keys(&[5, 6], 0, day),
+        keys(&[6], 0, day),
+        keys(&[1_767_225_600, 1_767_225_601], 1_767_225_600, 3_000_000_000_000),
+        keys(&[], 0, day),
+    ];
+    let hex = "07".repeat(32);
+    vec![
+        row.concat(),
+        keys(&(1..20).collect::<Vec<_>>(), 3, day),
+        format!("first 5\n5 1767225600 {hex}\n6 1767312000 {hex}").into_bytes(),
+        b"n0000 07070707070707070707070707070707\nn0001 0808".to_vec(),
+        format!("6 {day} {} {hex}\n5 {day} {AT} {hex}", AT + day).into_bytes(),
+    ]
 }

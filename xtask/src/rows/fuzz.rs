@@ -12,9 +12,13 @@ pub const ROW: Row = Row {
     name: "fuzz",
     shows: "no packet makes either role panic or grow without bound",
     bound: ">= 10 million mutated packets through the fuzz target of every packet decoder, and fewer \
-            inputs, by the weight of what is done with them, through those of messages, documents, settings and stored \
-            rows: no panic, no allocation without bound, every one counted by reason",
+            inputs, by the weight of what is done with them, through those of messages, documents, settings, stored rows, \
+            certificates and keys: no panic, no allocation without bound, every one counted by reason",
     covers: &[
+        "access/src/certificate.rs",
+        "access/src/files.rs",
+        "core/src/access",
+        "core/src/probe_keys",
         "core/src/stamp",
         "core/src/reflector.rs",
         "core/src/frame.rs",
@@ -31,7 +35,9 @@ pub const ROW: Row = Row {
         "core/src/path_window.rs",
         "core/src/selector.rs",
         "core/src/settings.rs",
+        "metrics/src/negotiate.rs",
         "proto/src/convert.rs",
+        "proto/src/keys.rs",
         "report/src/doc",
         "report/src/html",
         "testbed/fuzz/src",
@@ -58,6 +64,9 @@ const fn plan_of(target: &str) -> (u64, u32) {
         b"document" => (20_000, 16_384),
         b"text" => (200_000, 2_048),
         b"store_row" => (500_000, 4_096),
+        b"accept" => (2_000_000, 2_048),
+        b"identity" => (1_000_000, 4_096),
+        b"probe_keys" => (500_000, 2_048),
         _ => (RUNS, PACKET),
     }
 }

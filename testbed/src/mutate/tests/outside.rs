@@ -9,7 +9,7 @@ use crate::mutate::{
 type Change = fn(&mut Mutator, &[u8]) -> Vec<u8>;
 
 /// Every seed as it is, and then so many changes to any of them: some by structure, some octet by octet.
-fn run(
+pub(super) fn run(
     seeds: &[Vec<u8>],
     changes: usize,
     change: Change,
