@@ -8,3 +8,4 @@ pub mod ethtool;
 pub mod inventory;
 pub mod socket;
 pub mod thread;
+pub mod verbs;
