@@ -13,6 +13,7 @@ pub mod path_window;
 pub mod plan;
 pub mod probe_keys;
 pub mod quantile;
+pub mod rdma;
 pub mod reflector;
 pub mod rollup;
 pub mod schedule;
