@@ -45,18 +45,16 @@ pub use completion_queue::{
     CompletionChannel, CompletionQueue, CompletionQueueOptions, PollError, Refusal, Stamps,
 };
 pub use device::{
-    Context, Device, DeviceAttributes, LinkLayer, OpenError, PortAttributes, devices,
-    devices_without_provider,
+    Context, Device, DeviceAttributes, OpenError, PortAttributes, devices, devices_without_provider,
 };
 pub use events::{AsyncEvent, EventCode, Subject};
 pub use failure::{CreateError, LockedMemory, Undestroyed, VerbError, undestroyed};
-pub use gid_table::{GidEntry, GidKind};
 pub use memory::{Access, Dmabuf, MemoryRegion, ProtectionDomain, RegisterError, Route, Slice};
 pub use post::{Data, Flags, PostError};
 pub use presence::Presence;
 pub use queue_pair::{
     Capacity, QueuePairAttributes, QueuePairOptions, QueuePairState, TransitionError,
 };
-pub use rc::{Operation, RcConnection, RcError, RcParameters, RcQueuePair, Remote, UnconnectedRc};
-pub use ud::{Datagram, GLOBAL_ROUTE_HEADER_BYTES, UdError, UdParameters, UdQueuePair};
+pub use rc::{RcConnection, RcError, RcParameters, RcQueuePair, Remote, UnconnectedRc, Work};
+pub use ud::{Datagram, UdError, UdParameters, UdQueuePair};
 pub use unavailable::Unavailable;

@@ -7,6 +7,9 @@ use std::mem::zeroed;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use railgauge_core::rdma::flow_label::FlowLabel;
+use railgauge_core::rdma::gid::Gid;
+
 use super::failure::{CreateError, Kind, destroyed};
 use super::ffi::{ibv_ah, ibv_ah_attr};
 use super::memory::{DomainOwner, ProtectionDomain};
@@ -31,12 +34,12 @@ pub struct AddressVector {
 /// The network layer of a way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GlobalRoute {
-    /// The peer's GID, most significant octet first.
-    pub destination: [u8; 16],
+    /// The peer's GID.
+    pub destination: Gid,
     /// Our GID, by its index now: look it up again when a `GID_CHANGE` event comes.
     pub source_index: u8,
-    /// 20 bits that choose among equal paths. Never zero for UD on mlx5, which then takes a random one for each handle.
-    pub flow_label: u32,
+    /// Chooses among equal paths. Never unset for UD on mlx5, which then takes a random one for each handle.
+    pub flow_label: FlowLabel,
     /// Routers at most; 0 and 1 die at the first.
     pub hop_limit: u8,
     /// DSCP in the upper six bits; the lower two (ECN) are the NIC's.
@@ -54,8 +57,8 @@ impl AddressVector {
         attr.port_num = self.port;
         if let Some(global) = &self.global {
             attr.is_global = 1;
-            attr.grh.dgid.raw = global.destination;
-            attr.grh.flow_label = global.flow_label;
+            attr.grh.dgid.raw = global.destination.octets();
+            attr.grh.flow_label = global.flow_label.get();
             attr.grh.sgid_index = global.source_index;
             attr.grh.hop_limit = global.hop_limit;
             attr.grh.traffic_class = global.traffic_class;
@@ -198,9 +201,9 @@ mod tests {
         let attr = local.attributes();
         assert_eq!((attr.is_global, attr.dlid, attr.sl, attr.port_num), (0, 7, 3, 1));
         let global = GlobalRoute {
-            destination: [9; 16],
+            destination: Gid::from_octets([9; 16]),
             source_index: 3,
-            flow_label: 0x12345,
+            flow_label: FlowLabel::new(0x12345).unwrap(),
             hop_limit: 64,
             traffic_class: 104,
         };

@@ -10,13 +10,15 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use libc::{c_char, c_int};
+use railgauge_core::rdma::gid::LinkLayer;
+use railgauge_core::rdma::mtu::PathMtu;
 
 use super::events::set_non_blocking;
 use super::extended;
 use super::failure::{Kind, VerbError, destroyed, outcome};
 use super::ffi::{ibv_context, ibv_device, ibv_device_attr_ex, ibv_port_attr};
 use super::library::{Functions, library};
-use super::numbers::{IBV_LINK_LAYER_ETHERNET, IBV_LINK_LAYER_INFINIBAND, IBV_PORT_ACTIVE};
+use super::numbers::IBV_PORT_ACTIVE;
 use super::presence::{Identity, Presence};
 use super::unavailable::{Listing, Unavailable, devices_in_kernel, judge, list};
 
@@ -304,17 +306,6 @@ impl DeviceAttributes {
     }
 }
 
-/// What carries a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkLayer {
-    /// InfiniBand: addressed by LID.
-    InfiniBand,
-    /// Ethernet: RoCE, addressed by GID.
-    Ethernet,
-    /// Something else, as the driver numbers it.
-    Other(u8),
-}
-
 /// A port as it is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortAttributes {
@@ -322,16 +313,16 @@ pub struct PortAttributes {
     pub state: u32,
     /// Physical state as the driver numbers it; 5 is link up.
     pub physical_state: u8,
-    /// What carries it.
-    pub link_layer: LinkLayer,
+    /// What carries it; `None`: something that this program does not know.
+    pub link_layer: Option<LinkLayer>,
     /// Its LID; zero on Ethernet.
     pub lid: u16,
     /// Low bits of the LID that may differ.
     pub lid_mask_bits: u8,
-    /// The largest path MTU that the hardware does, as the InfiniBand number (1 to 5: 256 to 4096 octets).
-    pub max_mtu: u32,
-    /// The path MTU of now, as the InfiniBand number.
-    pub active_mtu: u32,
+    /// The largest path MTU that the hardware does; `None`: a code that this program does not know.
+    pub max_mtu: Option<PathMtu>,
+    /// The path MTU of now.
+    pub active_mtu: Option<PathMtu>,
     /// Entries of its GID table.
     pub gid_table_length: u32,
     /// Entries of its partition key table.
@@ -351,16 +342,11 @@ impl PortAttributes {
         Self {
             state: attr.state,
             physical_state: attr.phys_state,
-            link_layer: match attr.link_layer {
-                // Unspecified was InfiniBand before there was another.
-                0 | IBV_LINK_LAYER_INFINIBAND => LinkLayer::InfiniBand,
-                IBV_LINK_LAYER_ETHERNET => LinkLayer::Ethernet,
-                other => LinkLayer::Other(other),
-            },
+            link_layer: LinkLayer::from_verbs(attr.link_layer),
             lid: attr.lid,
             lid_mask_bits: attr.lmc,
-            max_mtu: attr.max_mtu,
-            active_mtu: attr.active_mtu,
+            max_mtu: PathMtu::from_code(attr.max_mtu),
+            active_mtu: PathMtu::from_code(attr.active_mtu),
             gid_table_length: u32::try_from(attr.gid_tbl_len).unwrap_or(0),
             partition_keys: attr.pkey_tbl_len,
             max_message_bytes: attr.max_msg_sz,

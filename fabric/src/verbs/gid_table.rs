@@ -4,39 +4,15 @@ use std::ffi::CStr;
 use std::mem::{size_of, zeroed};
 use std::path::{Path, PathBuf};
 
-use super::device::{Context, LinkLayer};
+use railgauge_core::rdma::gid::{Gid, GidEntry, GidKind, LinkLayer};
+
+use super::device::Context;
 use super::failure::VerbError;
 use super::ffi::ibv_gid_entry;
-use super::numbers::{IBV_GID_TYPE_IB, IBV_GID_TYPE_ROCE_V1, IBV_GID_TYPE_ROCE_V2};
-
-/// How packets to a GID are wrapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GidKind {
-    /// InfiniBand.
-    InfiniBand,
-    /// RoCE v1: an Ethernet type of its own, not routed.
-    RoceV1,
-    /// RoCE v2: UDP port 4791.
-    RoceV2,
-    /// Something newer, as the library numbers it.
-    Other(u32),
-}
-
-/// One entry of a port's table that is in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GidEntry {
-    /// Its index now. Indexes move: keep the GID, and look it up where a queue pair or an address handle is made.
-    pub index: u32,
-    /// The GID, most significant octet first.
-    pub gid: [u8; 16],
-    /// How packets to it are wrapped.
-    pub kind: GidKind,
-    /// The network interface that it belongs to; `None` on InfiniBand, and where it is in another network namespace.
-    pub netdev: Option<String>,
-}
 
 impl Context {
-    /// The GIDs in use at a port, by index.
+    /// The GIDs in use at a port, by index; without those of a kind that this program does not know. An interface is named where it
+    /// is in our network namespace.
     ///
     /// # Errors
     /// When the device has gone, or there is no such port.
@@ -50,9 +26,9 @@ impl Context {
     }
 
     /// The same by sysfs alone, for libraries older than rdma-core 32 and as a second opinion.
-    fn gids_by_sysfs(&self, port: u8, length: u32, link: LinkLayer) -> Vec<GidEntry> {
+    fn gids_by_sysfs(&self, port: u8, length: u32, link: Option<LinkLayer>) -> Vec<GidEntry> {
         let port = format!("/sys/class/infiniband/{}/ports/{port}", self.device().name);
-        Sysfs { port: port.into(), link }.read(length)
+        link.map_or_else(Vec::new, |link| Sysfs { port: port.into(), link }.read(length))
     }
 
     /// `None` where the library or the kernel has no such query.
@@ -70,28 +46,21 @@ impl Context {
         let count = unsafe { query(context.raw(), entries.as_mut_ptr(), room, 0, size) };
         let count = usize::try_from(count).ok()?;
         let mine = entries.iter().take(count).filter(|entry| entry.port_num == u32::from(port));
-        let mut found: Vec<GidEntry> = mine.map(GidEntry::new).collect();
+        let mut found: Vec<GidEntry> = mine.filter_map(gid_entry).collect();
         found.sort_by_key(|entry| entry.index);
         Some(found)
     }
 }
 
-impl GidEntry {
-    fn new(entry: &ibv_gid_entry) -> Self {
-        let kind = match entry.gid_type {
-            IBV_GID_TYPE_IB => GidKind::InfiniBand,
-            IBV_GID_TYPE_ROCE_V1 => GidKind::RoceV1,
-            IBV_GID_TYPE_ROCE_V2 => GidKind::RoceV2,
-            other => GidKind::Other(other),
-        };
-        // SAFETY: both members of the union are 16 octets without invalid values.
-        let gid = unsafe { entry.gid.raw };
-        Self { index: entry.gid_index, gid, kind, netdev: interface(entry.ndev_ifindex) }
-    }
+fn gid_entry(entry: &ibv_gid_entry) -> Option<GidEntry> {
+    let kind = GidKind::from_verbs(entry.gid_type)?;
+    // SAFETY: both members of the union are 16 octets without invalid values.
+    let gid = Gid::from_octets(unsafe { entry.gid.raw });
+    Some(GidEntry { index: entry.gid_index, gid, kind, netdev: interface(entry.ndev_ifindex) })
 }
 
 /// The name of an interface; it resolves only in the network namespace that has it.
-fn interface(index: u32) -> Option<String> {
+fn interface(index: u32) -> Option<Box<str>> {
     let mut name = [0; libc::IF_NAMESIZE];
     // SAFETY: `name` has the length that if_indextoname(3) demands.
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
@@ -99,7 +68,7 @@ fn interface(index: u32) -> Option<String> {
         return None;
     }
     // SAFETY: if_indextoname ended it with NUL.
-    Some(unsafe { CStr::from_ptr(found) }.to_string_lossy().into_owned())
+    Some(unsafe { CStr::from_ptr(found) }.to_string_lossy().into())
 }
 
 /// `gids` and `gid_attrs` of one port.
@@ -116,28 +85,19 @@ impl Sysfs {
     fn entry(&self, index: u32) -> Option<GidEntry> {
         // Reading the kind of an entry that is not in use gives EINVAL.
         let kind = self.word(Path::new("gid_attrs/types"), index)?;
-        let gid = parse(&self.word(Path::new("gids"), index)?)?;
-        if gid == [0; 16] {
+        let kind = GidKind::from_sysfs(&kind, self.link)?;
+        let gid: Gid = self.word(Path::new("gids"), index)?.parse().ok()?;
+        if gid.is_zero() {
             return None;
         }
-        let kind = match (self.link, kind.as_str()) {
-            (_, "RoCE v2") => GidKind::RoceV2,
-            (LinkLayer::Ethernet, _) => GidKind::RoceV1,
-            _ => GidKind::InfiniBand,
-        };
         let netdev = self.word(Path::new("gid_attrs/ndevs"), index);
-        Some(GidEntry { index, gid, kind, netdev })
+        Some(GidEntry { index, gid, kind, netdev: netdev.map(Into::into) })
     }
 
     fn word(&self, directory: &Path, index: u32) -> Option<String> {
         let path = self.port.join(directory).join(index.to_string());
         std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
     }
-}
-
-/// `fe80:0000:0000:0000:5054:00ff:fe12:3456`.
-fn parse(text: &str) -> Option<[u8; 16]> {
-    text.parse::<std::net::Ipv6Addr>().ok().map(|address| address.octets())
 }
 
 #[cfg(test)]
@@ -165,15 +125,16 @@ mod tests {
         let [first, second] = &table[..] else { panic!("{table:?}") };
         assert_eq!((first.index, first.kind), (0, GidKind::RoceV1));
         assert_eq!((second.index, second.kind), (3, GidKind::RoceV2));
-        assert_eq!(second.gid[10..], [0xff, 0xff, 10, 77, 0, 1]);
+        assert_eq!(second.gid, Gid::from(std::net::IpAddr::from([10, 77, 0, 1])));
         assert_eq!(second.netdev.as_deref(), Some("v1"));
     }
 
     #[test]
-    fn a_kind_newer_than_this_program_is_kept() {
+    fn a_kind_newer_than_this_program_is_left_out() {
         // SAFETY: all-zero octets are valid for this struct of integers.
         let zero: ibv_gid_entry = unsafe { zeroed() };
-        let entry = GidEntry::new(&ibv_gid_entry { gid_type: 7, gid_index: 2, ..zero });
-        assert_eq!((entry.kind, entry.index, entry.netdev), (GidKind::Other(7), 2, None));
+        let known = gid_entry(&ibv_gid_entry { gid_type: 2, gid_index: 3, ..zero }).unwrap();
+        assert_eq!((known.kind, known.index, known.netdev), (GidKind::RoceV2, 3, None));
+        assert_eq!(gid_entry(&ibv_gid_entry { gid_type: 7, ..zero }), None);
     }
 }

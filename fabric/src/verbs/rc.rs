@@ -1,5 +1,8 @@
 //! Reliable connections: writes, reads, atomics and sends to one peer, acknowledged and retried by the NICs.
 
+use railgauge_core::rdma::mtu::PathMtu;
+use railgauge_core::rdma::reliability::Reliability;
+
 use super::address::AddressVector;
 use super::failure::{CreateError, VerbError};
 use super::ffi::{atomic_t, ibv_send_wr, rdma_t};
@@ -34,20 +37,14 @@ pub struct RcConnection {
     pub way: AddressVector,
     /// The peer's queue pair.
     pub queue_pair: u32,
-    /// The path MTU as the InfiniBand number (1 to 5: 256 to 4096 octets), one that both ends have.
-    pub path_mtu: u32,
+    /// The path MTU, one that both ends have.
+    pub path_mtu: PathMtu,
     /// The number of our first packet, 24 bits.
     pub packet_sequence: u32,
     /// The number of the peer's first packet, 24 bits.
     pub peer_packet_sequence: u32,
-    /// The acknowledgement time-out: 4.096 us times two to this (0: for ever, 31 at most). NICs wait up to four times as long.
-    pub ack_timeout: u8,
-    /// Retries without an acknowledgement, 0 to 7.
-    pub retries: u8,
-    /// Retries while the peer has no receive posted, 0 to 6; 7 is for ever.
-    pub rnr_retries: u8,
-    /// How long a peer shall wait before such a retry, as InfiniBand numbers it (12: 0.64 ms).
-    pub min_rnr_timer: u8,
+    /// What is done about loss.
+    pub reliability: Reliability,
     /// Reads and atomics outstanding that we ask for at most.
     pub max_reads_out: u8,
     /// Reads and atomics outstanding that we answer at most.
@@ -88,7 +85,7 @@ pub struct Remote {
 
 /// What an RC queue pair can be asked to do.
 #[derive(Clone, Copy, Debug)]
-pub enum Operation<'a> {
+pub enum Work<'a> {
     /// Uses up a receive of the peer.
     Send {
         /// What.
@@ -172,14 +169,15 @@ impl UnconnectedRc {
     /// # Errors
     /// When the driver does not take a parameter, or the peer's address does not resolve. The queue pair has gone then.
     pub fn connect(mut self, connection: &RcConnection) -> Result<RcQueuePair, TransitionError> {
+        let [ack_timeout, retries, rnr_retries, rnr_timer] = connection.reliability.codes();
         let mut attr = attributes();
         attr.ah_attr = connection.way.attributes();
         attr.ah_attr.port_num = self.port;
-        attr.path_mtu = connection.path_mtu;
+        attr.path_mtu = connection.path_mtu.code().into();
         attr.dest_qp_num = connection.queue_pair;
         attr.rq_psn = connection.peer_packet_sequence & 0xff_ffff;
         attr.max_dest_rd_atomic = connection.max_reads_in;
-        attr.min_rnr_timer = connection.min_rnr_timer;
+        attr.min_rnr_timer = rnr_timer;
         let receive = IBV_QP_AV
             | IBV_QP_PATH_MTU
             | IBV_QP_DEST_QPN
@@ -187,9 +185,9 @@ impl UnconnectedRc {
             | IBV_QP_MAX_DEST_RD_ATOMIC
             | IBV_QP_MIN_RNR_TIMER;
         self.pair.become_(QueuePairState::READY_TO_RECEIVE, &mut attr, receive)?;
-        attr.timeout = connection.ack_timeout;
-        attr.retry_cnt = connection.retries;
-        attr.rnr_retry = connection.rnr_retries;
+        attr.timeout = ack_timeout;
+        attr.retry_cnt = retries;
+        attr.rnr_retry = rnr_retries;
         attr.sq_psn = connection.packet_sequence & 0xff_ffff;
         attr.max_rd_atomic = connection.max_reads_out;
         let send = IBV_QP_TIMEOUT
@@ -224,26 +222,21 @@ impl RcQueuePair {
         self.0.post_receive(id, into)
     }
 
-    /// Asks for one operation. Its memory is to stay until the completion.
+    /// Asks for one piece of work. Its memory is to stay until the completion.
     ///
     /// # Errors
     /// When the queue is full or in error, or the data does not fit inside the request.
     #[inline]
-    pub fn post(
-        &mut self,
-        id: u64,
-        operation: &Operation<'_>,
-        flags: Flags,
-    ) -> Result<(), PostError> {
-        let data = match *operation {
-            Operation::Send { data, .. } | Operation::Write { data, .. } => data,
-            Operation::Read { into, .. }
-            | Operation::FetchAdd { into, .. }
-            | Operation::CompareSwap { into, .. } => Data::Region(into),
+    pub fn post(&mut self, id: u64, work: &Work<'_>, flags: Flags) -> Result<(), PostError> {
+        let data = match *work {
+            Work::Send { data, .. } | Work::Write { data, .. } => data,
+            Work::Read { into, .. }
+            | Work::FetchAdd { into, .. }
+            | Work::CompareSwap { into, .. } => Data::Region(into),
         };
         let (mut request, mut part) = request(id, &data, flags, self.0.max_inline_bytes())?;
         request.sg_list = &raw mut part;
-        fill(&mut request, operation);
+        fill(&mut request, work);
         // SAFETY: the part is on our stack, and inline data is borrowed for the call.
         unsafe { self.0.post_send(&mut request) }
     }
@@ -272,7 +265,7 @@ impl RcQueuePair {
 }
 
 #[inline]
-fn fill(request: &mut ibv_send_wr, operation: &Operation<'_>) {
+fn fill(request: &mut ibv_send_wr, work: &Work<'_>) {
     let with = |request: &mut ibv_send_wr, immediate: Option<u32>, [without, with]: [u32; 2]| {
         request.opcode = if immediate.is_some() { with } else { without };
         // Zero where there is none: the NIC does not look then.
@@ -284,23 +277,23 @@ fn fill(request: &mut ibv_send_wr, operation: &Operation<'_>) {
         swap,
         rkey: at.key,
     };
-    match *operation {
-        Operation::Send { immediate, .. } => {
+    match *work {
+        Work::Send { immediate, .. } => {
             with(request, immediate, [IBV_WR_SEND, IBV_WR_SEND_WITH_IMM]);
         }
-        Operation::Write { to, immediate, .. } => {
+        Work::Write { to, immediate, .. } => {
             with(request, immediate, [IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM]);
             request.wr.rdma = rdma_t { remote_addr: to.address, rkey: to.key };
         }
-        Operation::Read { from, .. } => {
+        Work::Read { from, .. } => {
             request.opcode = IBV_WR_RDMA_READ;
             request.wr.rdma = rdma_t { remote_addr: from.address, rkey: from.key };
         }
-        Operation::FetchAdd { at, add, .. } => {
+        Work::FetchAdd { at, add, .. } => {
             request.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD;
             request.wr.atomic = atomic(at, add, 0);
         }
-        Operation::CompareSwap { at, expected, new, .. } => {
+        Work::CompareSwap { at, expected, new, .. } => {
             request.opcode = IBV_WR_ATOMIC_CMP_AND_SWP;
             request.wr.atomic = atomic(at, expected, new);
         }

@@ -14,10 +14,6 @@ use super::queue_pair::{
 };
 use std::sync::Arc;
 
-/// Octets in front of every datagram that is received: the global route header, or room for one. With IPv4 the header is in the
-/// last 20 of them, and the first 20 mean nothing.
-pub const GLOBAL_ROUTE_HEADER_BYTES: u32 = 40;
-
 /// How a UD queue pair is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdParameters {
@@ -96,7 +92,7 @@ impl UdQueuePair {
         self.0.max_inline_bytes()
     }
 
-    /// Gives the NIC room for one datagram: [`GLOBAL_ROUTE_HEADER_BYTES`] more than its data. One that arrives while there is
+    /// Gives the NIC room for one datagram: [`GRH_OCTETS`](railgauge_core::rdma::mtu::GRH_OCTETS) more than its data. One that arrives while there is
     /// none is dropped in silence.
     ///
     /// # Errors
