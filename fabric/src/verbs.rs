@@ -45,7 +45,7 @@ pub use completion_queue::{
     CompletionChannel, CompletionQueue, CompletionQueueOptions, PollError, Refusal, Stamps,
 };
 pub use device::{
-    Context, Device, DeviceAttributes, OpenError, PortAttributes, devices, devices_without_provider,
+    Context, Device, DeviceAttributes, OpenError, PortAttributes, devices, devices_left_out,
 };
 pub use events::{AsyncEvent, EventCode, Subject};
 pub use failure::{CreateError, LockedMemory, Undestroyed, VerbError, undestroyed};

@@ -40,13 +40,12 @@ pub fn devices() -> Result<Vec<Device>, Unavailable> {
     Ok(devices.iter().map(|device| describe(device)).collect())
 }
 
-/// Devices that the kernel has and [`devices`] leaves out: their provider library is not installed, which libibverbs does not
-/// say. Empty where all is well, and where nothing can be asked.
-pub fn devices_without_provider() -> Vec<String> {
+/// Devices that the kernel has and [`devices`] leaves out, which libibverbs does not say: their provider library is not installed, or
+/// their node is not here. Empty where all is well; [`Context::open`] of such a name says which of the two it is.
+pub fn devices_left_out() -> Vec<String> {
     let known = devices().unwrap_or_default();
-    let mut others = devices_in_kernel(Path::new("/sys"));
-    others.retain(|name| known.iter().all(|device| device.name != *name));
-    others
+    let in_kernel = devices_in_kernel(Path::new("/")).into_iter().map(|device| device.name);
+    in_kernel.filter(|name| known.iter().all(|device| device.name != *name)).collect()
 }
 
 /// Why a device could not be opened.
@@ -83,13 +82,11 @@ pub enum OpenError {
     },
     /// There is no node.
     #[error(
-        "{name} has no /dev/infiniband/{uverbs}: load ib_uverbs, or give the container that device"
+        "{name} has no node in /dev/infiniband: load ib_uverbs, or give the container its /dev/infiniband/uverbs*"
     )]
     NoNode {
         /// The device.
         name: String,
-        /// The file.
-        uverbs: String,
     },
     /// Anything else.
     #[error("cannot open {name}")]
@@ -136,7 +133,10 @@ impl Context {
         // SAFETY: the device is from a list that is still alive; the context outlives the list (ibv_get_device_list(3)).
         let raw = unsafe { (functions.ibv_open_device)(std::ptr::from_ref(raw_device).cast_mut()) };
         let Some(raw) = NonNull::new(raw) else {
-            return Err(not_opened(device, io::Error::last_os_error()));
+            let error = io::Error::last_os_error();
+            let node = Path::new("/dev/infiniband").join(&device.uverbs);
+            let node = std::fs::File::options().read(true).write(true).open(node).map(drop);
+            return Err(not_opened(device, error, node));
         };
         let context = ContextOwner { raw, functions, device, identity };
         set_non_blocking(context.async_fd())
@@ -382,7 +382,7 @@ impl DeviceList {
         });
         let listing =
             list.as_ref().map_or(Listing::Failed(error), |list| Listing::Count(list.count));
-        match (judge(listing, devices_in_kernel(Path::new("/sys"))), list) {
+        match (judge(listing, devices_in_kernel(Path::new("/"))), list) {
             (None, Some(list)) => Ok(list),
             (Some(why), _) => Err(why),
             (None, None) => Err(Unavailable::NoDevice),
@@ -418,18 +418,25 @@ fn text(chars: &[c_char]) -> String {
 
 fn not_found(name: &str, devices: &DeviceList) -> OpenError {
     let name = name.to_owned();
-    if devices_in_kernel(Path::new("/sys")).contains(&name) {
-        return OpenError::ProviderMissing { name };
+    let in_kernel = devices_in_kernel(Path::new("/"));
+    match in_kernel.into_iter().find(|device| device.name == name) {
+        Some(device) if device.has_node => return OpenError::ProviderMissing { name },
+        Some(_) => return OpenError::NoNode { name },
+        None => {}
     }
     let there = devices.iter().map(|device| describe(device).name).collect();
     OpenError::NotFound { name, there }
 }
 
-fn not_opened(device: Device, source: io::Error) -> OpenError {
+/// `node` is what opening the node ourselves says: without udev libibverbs looks for a second name of it last, and answers that
+/// there is none.
+fn not_opened(device: Device, source: io::Error, node: io::Result<()>) -> OpenError {
     let Device { name, uverbs } = device;
+    let denied = node.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     match source.raw_os_error() {
+        _ if denied => OpenError::Permission { name, uverbs },
         Some(libc::EACCES | libc::EPERM) => OpenError::Permission { name, uverbs },
-        Some(libc::ENOENT) => OpenError::NoNode { name, uverbs },
+        Some(libc::ENOENT) => OpenError::NoNode { name },
         _ => OpenError::Other { name, source },
     }
 }
@@ -438,17 +445,20 @@ fn not_opened(device: Device, source: io::Error) -> OpenError {
 mod tests {
     use super::*;
 
-    fn opening(errno: i32) -> String {
+    fn opening(errno: i32, node: Option<i32>) -> String {
         let device = Device { name: "mlx5_0".to_owned(), uverbs: "uverbs3".to_owned() };
-        not_opened(device, io::Error::from_raw_os_error(errno)).to_string()
+        let node = node.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)));
+        not_opened(device, io::Error::from_raw_os_error(errno), node).to_string()
     }
 
     #[test]
     fn what_keeps_a_device_shut_is_named() {
-        assert!(opening(libc::EACCES).contains("no permission on /dev/infiniband/uverbs3"));
-        assert!(opening(libc::EPERM).contains("no permission"));
-        assert!(opening(libc::ENOENT).contains("has no /dev/infiniband/uverbs3"));
-        assert_eq!(opening(libc::EIO), "cannot open mlx5_0");
+        let denied = "no permission on /dev/infiniband/uverbs3";
+        assert!(opening(libc::EACCES, None).contains(denied));
+        assert!(opening(libc::EPERM, None).contains(denied));
+        assert!(opening(libc::ENOENT, Some(libc::EACCES)).contains(denied), "without udev");
+        assert!(opening(libc::ENOENT, Some(libc::ENOENT)).contains("has no node"));
+        assert_eq!(opening(libc::EIO, None), "cannot open mlx5_0");
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! A device made ready to talk: context, domain, queue, memory, and its address.
+
+use std::time::Duration;
+
+use railgauge_core::rdma::flow_label::FlowLabel;
+use railgauge_core::rdma::gid::{GidEntry, Wish, choose};
+use railgauge_core::rdma::mtu::PathMtu;
+use railgauge_core::time::Monotonic;
+use railgauge_fabric::clock;
+use railgauge_fabric::verbs::{
+    Access, AddressVector, Capacity, Completion, CompletionQueue, CompletionQueueOptions, Context,
+    GlobalRoute, MemoryRegion, Placement, ProtectionDomain, QueuePairOptions, Stamps, UdParameters,
+    UdQueuePair, devices, devices_left_out,
+};
+use serde_json::json;
+
+use crate::ledger::{Ledger, Trouble, chain};
+
+/// The queue key of all datagrams here.
+pub const QUEUE_KEY: u32 = 0x0102_0304;
+/// Octets of each end's memory.
+pub const REGION: usize = 64 << 10;
+const PORT: u8 = 1;
+/// Emulated machines are slow; nothing here waits longer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One device, open.
+pub struct End {
+    pub context: Context,
+    pub domain: ProtectionDomain,
+    pub queue: CompletionQueue,
+    pub region: MemoryRegion,
+    pub gid: GidEntry,
+    pub mtu: PathMtu,
+}
+
+impl End {
+    pub fn open(device: &str, stamps: Stamps) -> Result<Self, Trouble> {
+        Self::on(&Context::open(device)?, stamps)
+    }
+
+    pub fn on(context: &Context, stamps: Stamps) -> Result<Self, Trouble> {
+        let domain = context.protection_domain()?;
+        let queue =
+            context.completion_queue(&CompletionQueueOptions { stamps, ..Default::default() })?;
+        let region = domain.register(REGION, Placement::Anywhere, Access::REMOTE)?;
+        let port = context.port(PORT)?;
+        let link = port.link_layer.ok_or("an unknown link layer")?;
+        let gid = choose(&context.gid_table(PORT)?, link, &Wish::default())?.entry;
+        let mtu = port.active_mtu.ok_or("an unknown MTU")?;
+        Ok(Self { context: context.clone(), domain, queue, region, gid, mtu })
+    }
+
+    pub fn options(&self) -> QueuePairOptions<'_> {
+        QueuePairOptions {
+            send_completions: &self.queue,
+            receive_completions: &self.queue,
+            capacity: Capacity { sends: 64, receives: 64, inline_bytes: 64 },
+        }
+    }
+
+    /// The way to `other`.
+    pub fn way(&self, other: &Self) -> AddressVector {
+        let route = GlobalRoute {
+            destination: other.gid.gid,
+            source_index: u8::try_from(self.gid.index).unwrap_or(0),
+            flow_label: FlowLabel::new(0x12345).unwrap_or(FlowLabel::UNSET),
+            hop_limit: 64,
+            traffic_class: 104,
+        };
+        AddressVector {
+            port: PORT,
+            lid: 0,
+            source_path_bits: 0,
+            service_level: 0,
+            static_rate: 0,
+            global: Some(route),
+        }
+    }
+
+    pub fn datagrams(&self) -> Result<UdQueuePair, Trouble> {
+        let parameters = UdParameters {
+            port: PORT,
+            partition_key_index: 0,
+            queue_key: QUEUE_KEY,
+            packet_sequence: 1,
+        };
+        Ok(UdQueuePair::new(&self.domain, &self.options(), &parameters)?)
+    }
+
+    /// The next completion of this end, whatever it says.
+    pub fn next(&mut self) -> Result<Completion, Trouble> {
+        self.within(PATIENCE)?.ok_or_else(|| "no completion in time".into())
+    }
+
+    /// The next completion, or none within `patience`.
+    pub fn within(&mut self, patience: Duration) -> Result<Option<Completion>, Trouble> {
+        let begin = clock::monotonic();
+        loop {
+            if let Some(completion) = self.queue.poll()? {
+                return Ok(Some(completion));
+            }
+            if since(begin) > patience {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next completion, which must be a success.
+    pub fn done(&mut self) -> Result<Completion, Trouble> {
+        let completion = self.next()?;
+        if completion.status.is_success() {
+            return Ok(completion);
+        }
+        Err(format!("{:?} (vendor error {:#x})", completion.status, completion.vendor_error).into())
+    }
+}
+
+/// How long ago `begin` was.
+pub fn since(begin: Monotonic) -> Duration {
+    clock::monotonic().saturating_since(begin)
+}
+
+/// What there is, and what it refuses.
+pub fn list(ledger: &mut Ledger) -> Result<(), Trouble> {
+    let names: Vec<String> = devices()?.into_iter().map(|device| device.name).collect();
+    let without = devices_left_out();
+    ledger.check("devices", without.is_empty(), &json!({ "names": names, "without": without }))?;
+    for name in names {
+        let context = Context::open(&name)?;
+        let (attributes, port) = (context.attributes()?, context.port(PORT)?);
+        let gids: Vec<String> = context.gid_table(PORT)?.iter().map(ToString::to_string).collect();
+        let figures = json!({
+            "device": name, "attributes": format!("{attributes:?}"), "port": format!("{port:?}"),
+            "gids": gids, "vectors": context.completion_vectors(),
+            "partition_key": context.partition_key(PORT, 0)?,
+        });
+        ledger.check("device", port.is_active() && !gids.is_empty(), &figures)?;
+        let best = context.completion_queue(&CompletionQueueOptions::default())?;
+        let refusals: Vec<String> = best
+            .refusals()
+            .iter()
+            .map(|refusal| format!("{}: {}", refusal.what, refusal.why))
+            .collect();
+        let clock = context.raw_clock().map_err(|error| chain(&error));
+        let dmabuf = End::on(&context, Stamps::None)?.domain.can_register_dmabuf();
+        let figures = json!({
+            "device": name, "stamps": format!("{:?}", best.clock()), "refusals": refusals,
+            "raw_clock": format!("{clock:?}"),
+            "dmabuf": dmabuf.map_or_else(|error| chain(&error), |()| "supported".to_owned()),
+        });
+        // soft-RoCE has none of it, and has to say so for each.
+        let soft = name.starts_with("rxe");
+        ledger.check("stamps", !soft || (refusals.len() == 2 && clock.is_err()), &figures)?;
+    }
+    Ok(())
+}
