@@ -21,10 +21,12 @@
 mod address;
 mod buffer;
 mod completion;
+mod completion_channel;
 mod completion_queue;
 mod device;
 mod events;
 mod extended;
+mod extended_poll;
 mod failure;
 mod ffi;
 mod gid_table;
@@ -41,9 +43,8 @@ mod unavailable;
 pub use address::{AddressCache, AddressHandle, AddressVector, GlobalRoute};
 pub use buffer::{BufferError, HostBytes, Placement};
 pub use completion::{Completion, Opcode, Stamp, StampClock, Status};
-pub use completion_queue::{
-    CompletionChannel, CompletionQueue, CompletionQueueOptions, PollError, Refusal, Stamps,
-};
+pub use completion_channel::CompletionChannel;
+pub use completion_queue::{CompletionQueue, CompletionQueueOptions, PollError, Refusal, Stamps};
 pub use device::{
     Context, Device, DeviceAttributes, OpenError, PortAttributes, devices, devices_left_out,
 };

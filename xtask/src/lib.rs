@@ -13,6 +13,7 @@ pub mod harness;
 pub mod http;
 pub mod long;
 pub mod machine;
+pub mod oracle;
 pub mod package;
 pub mod process;
 pub mod repo;

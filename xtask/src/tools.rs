@@ -1,7 +1,7 @@
 //! What the tests need beside Rust and a C compiler, installed where it is missing: as root by apt, without root
 //! unpacked below `target/tools`. What cannot be had is an error that says so, never a test left out in silence.
 
-use crate::{Failure, command, repo::Repo, say};
+use crate::{Failure, command, oracle, repo::Repo, say};
 use nix::unistd::Uid;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,8 +55,10 @@ pub fn prepare(repo: &Repo) -> Result<(), Failure> {
             failures.push(failure.to_string());
         }
     }
-    if let Err(failure) = prepare_python(repo) {
-        failures.push(failure.to_string());
+    for done in [prepare_python(repo), oracle::prepare(repo)] {
+        if let Err(failure) = done {
+            failures.push(failure.to_string());
+        }
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("; "))) }
 }
@@ -123,7 +125,7 @@ fn tools(repo: &Repo) -> PathBuf {
 /// A program on the PATH, where Debian keeps what only root needs, or where we unpacked it.
 fn find(repo: &Repo, program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let unpacked = tools(repo).join("debian");
+    let unpacked = unpacked(repo);
     let unpacked = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|below| unpacked.join(below));
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
@@ -147,6 +149,38 @@ fn install(repo: &Repo, tool: &Tool) -> Result<(), Failure> {
     })
 }
 
+/// Where packages are unpacked without root.
+pub fn unpacked(repo: &Repo) -> PathBuf {
+    tools(repo).join("debian")
+}
+
+/// Fetches Debian packages that hold no program: installed as root; unpacked otherwise, all of them with `also`, which apt would bring along.
+///
+/// # Errors
+/// When one cannot be had.
+pub fn fetch(
+    wanted_for: &str,
+    repo: &Repo,
+    packages: &[&str],
+    also: &[&str],
+) -> Result<(), Failure> {
+    let names = packages.join(" ");
+    say!("missing ({wanted_for}): fetching Debian's {names}");
+    let done = if Uid::effective().is_root() {
+        apt_get(&["update", "-q"]).and_then(|()| {
+            let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
+            arguments.extend_from_slice(packages);
+            apt_get(&arguments)
+        })
+    } else {
+        packages.iter().chain(also).try_for_each(|package| unpack(repo, package))
+    };
+    done.map_err(|failure| {
+        let what = format!("{names} ({wanted_for}) cannot be had");
+        Failure::because(what, format!("{failure}; install by hand: apt install {names}"))
+    })
+}
+
 fn by_apt(package: &str) -> Result<(), Failure> {
     apt_get(&["update", "-q"])?;
     apt_get(&["install", "-q", "-y", "--no-install-recommends", package])
@@ -160,7 +194,7 @@ fn apt_get(arguments: &[&str]) -> Result<(), Failure> {
 
 /// Fetches a package without root and unpacks it below `target/tools/debian`.
 fn unpack(repo: &Repo, package: &str) -> Result<(), Failure> {
-    let (packages, into) = (tools(repo).join("packages"), tools(repo).join("debian"));
+    let (packages, into) = (tools(repo).join("packages"), unpacked(repo));
     std::fs::create_dir_all(&packages)
         .map_err(|error| Failure::because(format!("cannot make {}", packages.display()), error))?;
     let mut download = Command::new("apt-get");
@@ -229,7 +263,7 @@ fn make_venv_without_ensurepip(repo: &Repo, interpreter: &Path) -> Result<(), Fa
     let mut make = Command::new(interpreter);
     make.args(["-m", "venv", "--clear", "--without-pip"]).arg(venv(repo));
     command::must(make)?;
-    let wheels = tools(repo).join("debian/usr/share/python-wheels");
+    let wheels = unpacked(repo).join("usr/share/python-wheels");
     let wheel = std::fs::read_dir(&wheels)
         .into_iter()
         .flatten()

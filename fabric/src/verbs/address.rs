@@ -156,10 +156,10 @@ impl AddressCache {
     pub fn get(&mut self, way: &AddressVector) -> Result<&AddressHandle, CreateError> {
         if !self.handles.contains_key(way) {
             let handle = self.domain.address_handle(way)?;
-            if self.order.len() >= self.capacity {
-                if let Some(oldest) = self.order.pop_front() {
-                    self.handles.remove(&oldest);
-                }
+            if self.order.len() >= self.capacity
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.handles.remove(&oldest);
             }
             self.order.push_back(*way);
             self.handles.insert(*way, handle);

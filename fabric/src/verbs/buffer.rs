@@ -94,7 +94,7 @@ impl Buffer {
         // The smallest page there is.
         for offset in (0..self.length).step_by(4096) {
             // SAFETY: inside the buffer, which nobody else knows yet.
-            unsafe { self.start.add(offset).write_volatile(0) };
+            unsafe { self.start.as_ptr().wrapping_add(offset).write_volatile(0) };
         }
     }
 
@@ -148,7 +148,7 @@ impl HostBytes<'_> {
         self.check(offset, bytes.len());
         for (at, byte) in bytes.iter().enumerate() {
             // SAFETY: inside the buffer: checked above.
-            unsafe { self.start.add(offset + at).write_volatile(*byte) };
+            unsafe { self.at(offset + at).write_volatile(*byte) };
         }
         fence(Ordering::Release);
     }
@@ -163,7 +163,7 @@ impl HostBytes<'_> {
         fence(Ordering::Acquire);
         for (at, byte) in into.iter_mut().enumerate() {
             // SAFETY: inside the buffer: checked above.
-            *byte = unsafe { self.start.add(offset + at).read_volatile() };
+            *byte = unsafe { self.at(offset + at).read_volatile() };
         }
     }
 
@@ -175,9 +175,14 @@ impl HostBytes<'_> {
     pub fn load(&self, offset: usize) -> u8 {
         self.check(offset, 1);
         // SAFETY: inside the buffer: checked above.
-        let byte = unsafe { self.start.add(offset).read_volatile() };
+        let byte = unsafe { self.at(offset).read_volatile() };
         fence(Ordering::Acquire);
         byte
+    }
+
+    #[inline]
+    const fn at(&self, offset: usize) -> *mut u8 {
+        self.start.as_ptr().wrapping_add(offset)
     }
 
     #[inline]

@@ -1,28 +1,20 @@
-//! Completion queues: polled with stamps of the NIC where there are any, plainly elsewhere; and channels to sleep on.
+//! Completion queues: polled with stamps of the NIC where there are any, plainly elsewhere.
 
 use std::fmt;
 use std::io;
 use std::mem::zeroed;
-use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
 use libc::c_int;
 
-use super::completion::{Completion, Stamp, StampClock};
+use super::completion::{Completion, StampClock};
+use super::completion_channel::{ChannelOwner, CompletionChannel};
 use super::device::{Context, ContextOwner};
-use super::events::set_non_blocking;
 use super::extended;
+use super::extended_poll::{Readers, Wanted};
 use super::failure::{CreateError, Kind, VerbError, destroyed, outcome};
-use super::ffi::{
-    ibv_comp_channel, ibv_cq, ibv_cq_ex, ibv_cq_init_attr_ex, ibv_poll_cq_attr, ibv_wc,
-};
-use super::numbers::{
-    IBV_WC_EX_WITH_BYTE_LEN, IBV_WC_EX_WITH_COMPLETION_TIMESTAMP,
-    IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK, IBV_WC_EX_WITH_DLID_PATH_BITS,
-    IBV_WC_EX_WITH_IMM, IBV_WC_EX_WITH_QP_NUM, IBV_WC_EX_WITH_SL, IBV_WC_EX_WITH_SLID,
-    IBV_WC_EX_WITH_SRC_QP, IBV_WC_SUCCESS,
-};
+use super::ffi::{ibv_comp_channel, ibv_cq, ibv_cq_init_attr_ex, ibv_wc};
 
 /// Which stamps a completion queue shall have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,30 +93,6 @@ enum Polling {
 
 type PlainPoll = unsafe extern "C" fn(*mut ibv_cq, c_int, *mut ibv_wc) -> c_int;
 
-/// The functions of an extended queue; a provider that leaves one out cannot be polled that way.
-#[derive(Clone, Copy)]
-struct Readers {
-    start: unsafe extern "C" fn(*mut ibv_cq_ex, *mut ibv_poll_cq_attr) -> c_int,
-    end: unsafe extern "C" fn(*mut ibv_cq_ex),
-    opcode: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    vendor_error: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    bytes: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    immediate: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    queue_pair: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    source_queue_pair: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    flags: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    source_lid: unsafe extern "C" fn(*mut ibv_cq_ex) -> u32,
-    service_level: unsafe extern "C" fn(*mut ibv_cq_ex) -> u8,
-    path_bits: unsafe extern "C" fn(*mut ibv_cq_ex) -> u8,
-    stamp: Option<StampReader>,
-}
-
-#[derive(Clone, Copy)]
-enum StampReader {
-    Wallclock(unsafe extern "C" fn(*mut ibv_cq_ex) -> u64),
-    Raw(unsafe extern "C" fn(*mut ibv_cq_ex) -> u64),
-}
-
 /// A queue that cannot be polled: a device that has gone, or a provider's defect.
 #[derive(Debug, thiserror::Error)]
 #[error("the completion queue of {device} cannot be polled")]
@@ -178,8 +146,8 @@ impl Context {
         options: &CompletionQueueOptions<'_>,
     ) -> io::Result<(Arc<QueueOwner>, Polling, StampClock)> {
         let context = self.owner();
-        let channel = options.channel.map(|channel| Arc::clone(&channel.0));
-        let raw_channel = channel.as_ref().map_or(null_mut(), |channel| channel.raw.as_ptr());
+        let channel = options.channel.map(|channel| Arc::clone(channel.owner()));
+        let raw_channel = channel.as_ref().map_or(null_mut(), |channel| channel.raw());
         let Some(flags) = wanted.flags() else {
             let raw = self.make_plain(options, raw_channel)?;
             let poll = plain_poll(context)?;
@@ -235,136 +203,6 @@ impl Context {
                 Ok(StampClock::Raw { mask, khz })
             }
         }
-    }
-}
-
-/// One try at making a queue.
-#[derive(Clone, Copy)]
-enum Wanted {
-    Wallclock,
-    Raw,
-    Plain,
-    Unstamped,
-}
-
-impl Wanted {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Wallclock => "wallclock",
-            Self::Raw => "raw",
-            Self::Plain => "none",
-            Self::Unstamped => "extended polling",
-        }
-    }
-
-    /// `None`: not by the extended call.
-    fn flags(self) -> Option<u64> {
-        const FIELDS: u64 = IBV_WC_EX_WITH_BYTE_LEN
-            | IBV_WC_EX_WITH_IMM
-            | IBV_WC_EX_WITH_QP_NUM
-            | IBV_WC_EX_WITH_SRC_QP
-            | IBV_WC_EX_WITH_SLID
-            | IBV_WC_EX_WITH_SL
-            | IBV_WC_EX_WITH_DLID_PATH_BITS;
-        match self {
-            // Wallclock without the raw flag: with both, mlx5 gives the derived clock and not the NIC's own.
-            Self::Wallclock => Some(FIELDS | IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK),
-            Self::Raw => Some(FIELDS | IBV_WC_EX_WITH_COMPLETION_TIMESTAMP),
-            Self::Unstamped => Some(FIELDS),
-            Self::Plain => None,
-        }
-    }
-}
-
-impl Readers {
-    fn of(queue: &ibv_cq_ex, wanted: Wanted) -> io::Result<Self> {
-        let stamp = match wanted {
-            Wanted::Wallclock => queue.read_completion_wallclock_ns.map(StampReader::Wallclock),
-            Wanted::Raw => queue.read_completion_ts.map(StampReader::Raw),
-            Wanted::Plain | Wanted::Unstamped => None,
-        };
-        let stamped = matches!(wanted, Wanted::Wallclock | Wanted::Raw);
-        let readers = || {
-            Some(Self {
-                start: queue.start_poll?,
-                end: queue.end_poll?,
-                opcode: queue.read_opcode?,
-                vendor_error: queue.read_vendor_err?,
-                bytes: queue.read_byte_len?,
-                immediate: queue.read_imm_data?,
-                queue_pair: queue.read_qp_num?,
-                source_queue_pair: queue.read_src_qp?,
-                flags: queue.read_wc_flags?,
-                source_lid: queue.read_slid?,
-                service_level: queue.read_sl?,
-                path_bits: queue.read_dlid_path_bits?,
-                stamp,
-            })
-        };
-        let missing = "the provider takes the flag and has no function for it";
-        readers()
-            .filter(|readers| !stamped || readers.stamp.is_some())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, missing))
-    }
-
-    /// One completion by `start_poll` and `end_poll`. `next_poll` is left alone: Debian 12's soft-RoCE provider hands out
-    /// completions that do not exist after it.
-    ///
-    /// # Safety
-    /// `raw` is an open extended queue with these functions, and nobody else polls it.
-    #[inline]
-    unsafe fn poll(&self, raw: *mut ibv_cq_ex) -> io::Result<Option<Completion>> {
-        let mut attr = ibv_poll_cq_attr { comp_mask: 0 };
-        // SAFETY: the queue is open by our contract.
-        match unsafe { (self.start)(raw, &raw mut attr) } {
-            0 => {}
-            // Nothing is there, and nothing was begun: no end_poll.
-            libc::ENOENT => return Ok(None),
-            error => return Err(io::Error::from_raw_os_error(error.saturating_abs())),
-        }
-        // SAFETY: between start_poll and end_poll the current entry may be read.
-        let completion = unsafe { self.read(raw) };
-        // SAFETY: start_poll returned 0 and this ends it, once.
-        unsafe { (self.end)(raw) };
-        Ok(Some(completion))
-    }
-
-    /// # Safety
-    /// As `poll`, after a start_poll that returned 0.
-    #[inline]
-    #[expect(
-        clippy::multiple_unsafe_ops_per_block,
-        reason = "one contract for all readers of one entry"
-    )]
-    unsafe fn read(&self, raw: *mut ibv_cq_ex) -> Completion {
-        // SAFETY: all-zero octets are valid for this struct of integers.
-        let mut wc: ibv_wc = unsafe { zeroed() };
-        let mut stamp = None;
-        // SAFETY: an entry is current by our contract; each function exists because its flag was asked for.
-        unsafe {
-            wc.wr_id = (*raw).wr_id;
-            wc.status = (*raw).status;
-            wc.qp_num = (self.queue_pair)(raw);
-            if wc.status != IBV_WC_SUCCESS {
-                // Of a failed request nothing else may be read (ibv_create_cq_ex(3)).
-                wc.vendor_err = (self.vendor_error)(raw);
-                return Completion::new(&wc, None);
-            }
-            wc.opcode = (self.opcode)(raw);
-            wc.byte_len = (self.bytes)(raw);
-            wc.wc_flags = (self.flags)(raw);
-            wc.imm_data_invalidated_rkey_union.imm_data = (self.immediate)(raw);
-            wc.src_qp = (self.source_queue_pair)(raw);
-            wc.slid = u16::try_from((self.source_lid)(raw)).unwrap_or(0);
-            wc.sl = (self.service_level)(raw);
-            wc.dlid_path_bits = (self.path_bits)(raw);
-            stamp = match self.stamp {
-                Some(StampReader::Wallclock(read)) => Some(Stamp::Wallclock(read(raw))),
-                Some(StampReader::Raw(read)) => Some(Stamp::Raw(read(raw))),
-                None => stamp,
-            };
-        }
-        Completion::new(&wc, stamp)
     }
 }
 
@@ -463,88 +301,4 @@ fn plain_poll(context: &ContextOwner) -> io::Result<PlainPoll> {
 fn token_pointer(token: u64) -> *mut libc::c_void {
     // Linux on x86_64 and aarch64: a pointer has 64 bits. The library only hands it back.
     std::ptr::without_provenance_mut(usize::try_from(token).unwrap_or(usize::MAX))
-}
-
-/// Where armed completion queues say that they have something. Clones share it.
-#[derive(Clone)]
-pub struct CompletionChannel(Arc<ChannelOwner>);
-
-struct ChannelOwner {
-    raw: NonNull<ibv_comp_channel>,
-    context: Arc<ContextOwner>,
-}
-
-// SAFETY: libibverbs is thread safe; our own fields are never changed.
-unsafe impl Send for ChannelOwner {}
-// SAFETY: as above.
-unsafe impl Sync for ChannelOwner {}
-
-impl Context {
-    /// A new channel.
-    ///
-    /// # Errors
-    /// When there is no descriptor left, or the device has gone.
-    pub fn completion_channel(&self) -> Result<CompletionChannel, VerbError> {
-        let context = self.owner();
-        let failed = |source| context.error("ibv_create_comp_channel", source);
-        // SAFETY: the context is open, and the channel keeps it so.
-        let raw = unsafe { (context.functions().ibv_create_comp_channel)(context.raw()) };
-        let raw = NonNull::new(raw).ok_or_else(|| failed(io::Error::last_os_error()))?;
-        let channel = ChannelOwner { raw, context: Arc::clone(context) };
-        set_non_blocking(channel.fd()).map_err(failed)?;
-        Ok(CompletionChannel(Arc::new(channel)))
-    }
-}
-
-impl CompletionChannel {
-    /// Sleeps can wait on this: readable when an armed queue has something.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open as long as the channel, which `self` keeps.
-        unsafe { BorrowedFd::borrow_raw(self.0.fd()) }
-    }
-
-    /// The token of a queue that had something since it was armed; never waits.
-    ///
-    /// # Errors
-    /// When the device has gone.
-    pub fn next(&self) -> Result<Option<u64>, VerbError> {
-        let context = &self.0.context;
-        let (mut queue, mut token) = (null_mut(), null_mut());
-        let functions = context.functions();
-        // SAFETY: the channel is open, and both places are on our stack. The descriptor does not block.
-        let rc = unsafe {
-            (functions.ibv_get_cq_event)(self.0.raw.as_ptr(), &raw mut queue, &raw mut token)
-        };
-        if rc != 0 {
-            let error = io::Error::last_os_error();
-            return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-                _ => Err(context.error("ibv_get_cq_event", error)),
-            };
-        }
-        // SAFETY: the queue is alive: destroying it waits for this acknowledgement.
-        unsafe { (functions.ibv_ack_cq_events)(queue, 1) };
-        Ok(Some(token.addr() as u64))
-    }
-}
-
-impl fmt::Debug for CompletionChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CompletionChannel").field(&self.0.context.name()).finish()
-    }
-}
-
-impl ChannelOwner {
-    fn fd(&self) -> c_int {
-        // SAFETY: the channel is open; libibverbs sets the field once.
-        unsafe { (*self.raw.as_ptr()).fd }
-    }
-}
-
-impl Drop for ChannelOwner {
-    fn drop(&mut self) {
-        // SAFETY: this is the only release; the queues that speak here have gone: they held this owner.
-        let rc = unsafe { (self.context.functions().ibv_destroy_comp_channel)(self.raw.as_ptr()) };
-        destroyed(Kind::CompletionChannel, self.context.name(), rc);
-    }
 }

@@ -37,7 +37,7 @@ pub struct Device {
 /// Why there is none.
 pub fn devices() -> Result<Vec<Device>, Unavailable> {
     let devices = DeviceList::read(library()?)?;
-    Ok(devices.iter().map(|device| describe(device)).collect())
+    Ok(devices.iter().map(describe).collect())
 }
 
 /// Devices that the kernel has and [`devices`] leaves out, which libibverbs does not say: their provider library is not installed, or

@@ -117,11 +117,17 @@ fn there_and_back(
         left += u64::from(completion.opcode.is_receive());
     }
     times.sort_unstable();
+    let [without, backwards] = [
+        here.stamps.without + there.stamps.without,
+        here.stamps.backwards + there.stamps.backwards,
+    ];
     let figures = json!({
+        "unstamped": without, "stamped_backwards": backwards,
         "count": count, "p50_us": times[times.len() / 2].as_micros(), "from_nowhere": left,
         "ways": ways.len(), "inline_octets": ours.max_inline_bytes(), "clock": format!("{:?}", here.queue.clock()),
     });
-    ledger.check(name, left == 0 && ways.len() == 1, &figures)
+    let held = left == 0 && ways.len() == 1 && without == 0 && backwards == 0;
+    ledger.check(name, held, &figures)
 }
 
 /// A wrong queue key and a datagram beyond the MTU reach nobody, and the pair lives on.

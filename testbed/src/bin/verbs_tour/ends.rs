@@ -9,11 +9,12 @@ use railgauge_core::time::Monotonic;
 use railgauge_fabric::clock;
 use railgauge_fabric::verbs::{
     Access, AddressVector, Capacity, Completion, CompletionQueue, CompletionQueueOptions, Context,
-    GlobalRoute, MemoryRegion, Placement, ProtectionDomain, QueuePairOptions, Stamps, UdParameters,
-    UdQueuePair, devices, devices_left_out,
+    GlobalRoute, MemoryRegion, Placement, ProtectionDomain, QueuePairOptions, Stamp, StampClock,
+    Stamps, UdParameters, UdQueuePair, devices, devices_left_out,
 };
 use serde_json::json;
 
+use crate::DeviceStamps;
 use crate::ledger::{Ledger, Trouble, chain};
 
 /// The queue key of all datagrams here.
@@ -32,6 +33,35 @@ pub struct End {
     pub region: MemoryRegion,
     pub gid: GidEntry,
     pub mtu: PathMtu,
+    pub stamps: Order,
+}
+
+/// Whether stamps come, and in order.
+#[derive(Default)]
+pub struct Order {
+    last: Option<u64>,
+    pub without: u64,
+    pub backwards: u64,
+}
+
+impl Order {
+    fn note(&mut self, clock: StampClock, stamp: Option<Stamp>) {
+        let earlier = self.last;
+        match (clock, stamp) {
+            (StampClock::None, _) => {}
+            (_, None) => self.without += 1,
+            (StampClock::Raw { mask, .. }, Some(Stamp::Raw(now))) => {
+                self.last = Some(now);
+                // Ticks wrap: more than half of the circle ahead is backwards.
+                let ahead = |then: u64| now.wrapping_sub(then) & mask <= mask / 2;
+                self.backwards += u64::from(!earlier.is_none_or(ahead));
+            }
+            (_, Some(Stamp::Wallclock(now) | Stamp::Raw(now))) => {
+                self.last = Some(now);
+                self.backwards += u64::from(earlier.is_some_and(|then| then > now));
+            }
+        }
+    }
 }
 
 impl End {
@@ -48,7 +78,8 @@ impl End {
         let link = port.link_layer.ok_or("an unknown link layer")?;
         let gid = choose(&context.gid_table(PORT)?, link, &Wish::default())?.entry;
         let mtu = port.active_mtu.ok_or("an unknown MTU")?;
-        Ok(Self { context: context.clone(), domain, queue, region, gid, mtu })
+        let stamps = Order::default();
+        Ok(Self { context: context.clone(), domain, queue, region, gid, mtu, stamps })
     }
 
     pub fn options(&self) -> QueuePairOptions<'_> {
@@ -98,6 +129,9 @@ impl End {
         let begin = clock::monotonic();
         loop {
             if let Some(completion) = self.queue.poll()? {
+                if completion.status.is_success() {
+                    self.stamps.note(self.queue.clock(), completion.stamp);
+                }
                 return Ok(Some(completion));
             }
             if since(begin) > patience {
@@ -119,6 +153,22 @@ impl End {
 /// How long ago `begin` was.
 pub fn since(begin: Monotonic) -> Duration {
     clock::monotonic().saturating_since(begin)
+}
+
+/// Whether `device` has the stamps that are demanded.
+pub fn stamped(ledger: &mut Ledger, device: &str, wanted: DeviceStamps) -> Result<(), Trouble> {
+    let stamps = match wanted {
+        DeviceStamps::Wallclock => Stamps::Wallclock,
+        DeviceStamps::Raw => Stamps::Raw,
+    };
+    let options = CompletionQueueOptions { stamps, ..Default::default() };
+    let said = match Context::open(device)?.completion_queue(&options) {
+        Ok(queue) => Ok(format!("{:?}", queue.clock())),
+        Err(error) => Err(chain(&error)),
+    };
+    let figures =
+        json!({ "device": device, "wanted": format!("{wanted:?}"), "said": format!("{said:?}") });
+    ledger.check("the stamps that are demanded", said.is_ok(), &figures)
 }
 
 /// What there is, and what it refuses.

@@ -14,7 +14,7 @@ mod removal;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use ledger::{Ledger, Trouble};
 
 /// Verbs on live devices.
@@ -33,7 +33,11 @@ struct Options {
 #[derive(Subcommand)]
 enum What {
     /// Devices, ports, GIDs, and which stamps and registrations they have.
-    List,
+    List {
+        /// Demand these of the device.
+        #[arg(long)]
+        stamps: Option<DeviceStamps>,
+    },
     /// Datagrams between the devices, and what becomes of bad ones.
     Datagrams {
         /// A device whose network lets it reach itself; the other two need not.
@@ -81,6 +85,15 @@ enum What {
     },
 }
 
+/// Stamps that only a NIC has.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DeviceStamps {
+    /// Nanoseconds.
+    Wallclock,
+    /// Ticks.
+    Raw,
+}
+
 fn main() -> ExitCode {
     match tour(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,7 +108,12 @@ fn tour(options: &Options) -> Result<(), Trouble> {
     let (device, peer) = (options.device.as_str(), options.peer.as_str());
     let mut ledger = Ledger::default();
     match &options.what {
-        What::List => ends::list(&mut ledger)?,
+        What::List { stamps } => {
+            ends::list(&mut ledger)?;
+            if let Some(stamps) = stamps {
+                ends::stamped(&mut ledger, device, *stamps)?;
+            }
+        }
         What::Datagrams { loopback, count } => {
             datagrams::run(&mut ledger, device, peer, *count)?;
             if let Some(device) = loopback {
