@@ -29,7 +29,7 @@ pub enum Unavailable {
     NoKernelSupport,
     /// The kernel has devices, and their nodes are not here: libibverbs leaves such devices out.
     #[error(
-        "RDMA unavailable: {} has no node in /dev/infiniband: load ib_uverbs, or give the container its /dev/infiniband/uverbs*",
+        "RDMA unavailable: there is no node in /dev/infiniband for {}: load ib_uverbs, or give the container its /dev/infiniband/uverbs*",
         list(devices)
     )]
     NoNode {
@@ -157,7 +157,7 @@ mod tests {
         put("dev/infiniband/uverbs0", "");
         let with = judge(Listing::Count(0), devices_in_kernel(&root)).unwrap();
         std::fs::remove_dir_all(&root).unwrap();
-        assert!(without.to_string().contains("mlx5_0 has no node in /dev/infiniband"), "{without}");
+        assert!(without.to_string().contains("no node in /dev/infiniband for mlx5_0"), "{without}");
         assert!(with.to_string().contains("no library drives mlx5_0"), "{with}");
     }
 }

@@ -84,65 +84,107 @@ fn every_size_offset_and_number_is_that_of_the_header() {
     assert!(all.len() > 350, "{} places and numbers were compared", all.len());
 }
 
-/// A function of the table in fabric, as a C declaration of a pointer called `f`.
-const FUNCTIONS: &[(&str, &str)] = &[
-    ("ibv_get_device_list", "struct ibv_device **(*f)(int *)"),
-    ("ibv_free_device_list", "void (*f)(struct ibv_device **)"),
-    ("ibv_open_device", "struct ibv_context *(*f)(struct ibv_device *)"),
-    ("ibv_close_device", "int (*f)(struct ibv_context *)"),
-    ("ibv_fork_init", "int (*f)(void)"),
-    ("ibv_query_device", "int (*f)(struct ibv_context *, struct ibv_device_attr *)"),
-    ("ibv_get_async_event", "int (*f)(struct ibv_context *, struct ibv_async_event *)"),
-    ("ibv_ack_async_event", "void (*f)(struct ibv_async_event *)"),
-    ("ibv_alloc_pd", "struct ibv_pd *(*f)(struct ibv_context *)"),
-    ("ibv_dealloc_pd", "int (*f)(struct ibv_pd *)"),
-    ("ibv_reg_mr", "struct ibv_mr *(*f)(struct ibv_pd *, void *, size_t, int)"),
-    ("ibv_dereg_mr", "int (*f)(struct ibv_mr *)"),
-    ("ibv_create_comp_channel", "struct ibv_comp_channel *(*f)(struct ibv_context *)"),
-    ("ibv_destroy_comp_channel", "int (*f)(struct ibv_comp_channel *)"),
-    ("ibv_get_cq_event", "int (*f)(struct ibv_comp_channel *, struct ibv_cq **, void **)"),
-    ("ibv_ack_cq_events", "void (*f)(struct ibv_cq *, unsigned int)"),
-    (
-        "ibv_create_cq",
-        "struct ibv_cq *(*f)(struct ibv_context *, int, void *, struct ibv_comp_channel *, int)",
-    ),
-    ("ibv_destroy_cq", "int (*f)(struct ibv_cq *)"),
-    ("ibv_create_qp", "struct ibv_qp *(*f)(struct ibv_pd *, struct ibv_qp_init_attr *)"),
-    ("ibv_modify_qp", "int (*f)(struct ibv_qp *, struct ibv_qp_attr *, int)"),
-    (
-        "ibv_query_qp",
-        "int (*f)(struct ibv_qp *, struct ibv_qp_attr *, int, struct ibv_qp_init_attr *)",
-    ),
-    ("ibv_destroy_qp", "int (*f)(struct ibv_qp *)"),
-    ("ibv_create_ah", "struct ibv_ah *(*f)(struct ibv_pd *, struct ibv_ah_attr *)"),
-    ("ibv_destroy_ah", "int (*f)(struct ibv_ah *)"),
-    ("ibv_query_pkey", "int (*f)(struct ibv_context *, uint8_t, int, __be16 *)"),
-    ("ibv_wc_status_str", "const char *(*f)(enum ibv_wc_status)"),
-    ("ibv_event_type_str", "const char *(*f)(enum ibv_event_type)"),
-    (
-        "ibv_reg_mr_iova2",
-        "struct ibv_mr *(*f)(struct ibv_pd *, void *, size_t, uint64_t, unsigned int)",
-    ),
-    (
-        "_ibv_query_gid_table",
-        "ssize_t (*f)(struct ibv_context *, struct ibv_gid_entry *, size_t, uint32_t, size_t)",
-    ),
-    (
-        "ibv_reg_dmabuf_mr",
-        "struct ibv_mr *(*f)(struct ibv_pd *, uint64_t, size_t, uint64_t, int, int)",
-    ),
-    ("ibv_query_qp_data_in_order", "int (*f)(struct ibv_qp *, enum ibv_wr_opcode, uint32_t)"),
-];
-
 #[test]
 fn every_function_has_the_prototype_that_we_call_it_by() {
+    let functions = signatures(include_str!("../../../fabric/src/verbs/library.rs"));
+    let slots = signatures(include_str!("../../../fabric/src/verbs/ffi.rs"));
+    assert!(functions.len() >= 30 && slots.len() >= 20, "{functions:?} {slots:?}");
     let mut c = String::from("#include <infiniband/verbs.h>\nint main(void) {\n");
-    for (name, pointer) in FUNCTIONS {
+    for Signature { name, pointer, .. } in &functions {
         writeln!(c, "{{ {pointer} = {name}; (void)f; }}").unwrap();
+    }
+    for Signature { owner, name, pointer } in &slots {
+        writeln!(c, "{{ static struct {owner} s; {pointer} = s.{name}; (void)f; }}").unwrap();
     }
     c.push_str("return 0;\n}\n");
     // Not linked: a library of another version than the header would say nothing about it.
     compile("prototypes", &c, &["-c"]).unwrap();
+}
+
+/// A function pointer in our source: the struct it is a field of, its name, and its type as a C declaration of `f`.
+#[derive(Debug)]
+struct Signature {
+    owner: String,
+    name: String,
+    pointer: String,
+}
+
+/// All function pointers of a file of ours.
+fn signatures(source: &str) -> Vec<Signature> {
+    const POINTER: &str = "unsafe extern \"C\" fn(";
+    let code: Vec<&str> =
+        source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    // The readers of a completion have one shape, and an alias.
+    let code = code.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let code = expand(&code, "Rd<", |result| format!("{POINTER}*mut ibv_cq_ex) -> {result}>"));
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = code[from..].find(POINTER).map(|at| from + at) {
+        from = at + POINTER.len();
+        let (before, after) = (&code[..at], &code[from..]);
+        // `name: Option<` or `name:`; an alias (`type F = …`) has no name, and is no field.
+        let before = before.trim_end().trim_end_matches("Option<").trim_end();
+        let Some(name) = before.strip_suffix(':').and_then(|b| b.rsplit([' ', '(']).next()) else {
+            continue;
+        };
+        let close = after.find(')').unwrap();
+        let arguments: Vec<String> = after[..close]
+            .split(',')
+            .map(str::trim)
+            .filter(|argument| !argument.is_empty())
+            .map(to_c)
+            .collect();
+        let rest = after[close + 1..].trim_start();
+        let result = rest.strip_prefix("->").map_or("()", |rest| {
+            rest.trim_start().split([',', '>']).next().unwrap_or_default().trim()
+        });
+        let owner = before.rsplit("pub struct ").next().unwrap_or_default();
+        let arguments = if arguments.is_empty() { "void".to_owned() } else { arguments.join(", ") };
+        found.push(Signature {
+            owner: owner.split_whitespace().next().unwrap_or_default().to_owned(),
+            name: name.to_owned(),
+            pointer: format!("{} (*f)({arguments})", to_c(result)),
+        });
+    }
+    found
+}
+
+/// Replaces `alias…>` in types by what it stands for; its definition stays.
+fn expand(code: &str, alias: &str, stands_for: impl Fn(&str) -> String) -> String {
+    let field = format!(": {alias}");
+    let mut parts = code.split(&field);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (result, rest) = part.split_once('>').unwrap();
+        out.push_str(": Option<");
+        out.push_str(&stands_for(result));
+        out.push_str(rest);
+    }
+    out
+}
+
+/// One of our types in C.
+fn to_c(ours: &str) -> String {
+    if let Some(target) = ours.strip_prefix("*mut ") {
+        return format!("{} *", to_c(target));
+    }
+    if let Some(target) = ours.strip_prefix("*const ") {
+        return format!("const {} *", to_c(target));
+    }
+    match ours {
+        "()" | "c_void" => "void",
+        "c_int" => "int",
+        // An enum without negative values is this to the compiler.
+        "c_uint" => "unsigned int",
+        "c_char" => "char",
+        "u8" => "uint8_t",
+        "u16" => "uint16_t",
+        "u32" => "uint32_t",
+        "u64" => "uint64_t",
+        "size_t" | "ssize_t" => ours,
+        name => return format!("struct {name}"),
+    }
+    .to_owned()
 }
 
 /// What stands in fabric is what is compared: nothing may be left out of the lists above.
@@ -178,15 +220,6 @@ fn nothing_of_the_description_is_left_out() {
         }
     }
     assert!(left_out.is_empty(), "not compared: {left_out:?}");
-
-    let table = include_str!("../../../fabric/src/verbs/library.rs");
-    let functions = table
-        .lines()
-        .filter_map(|line| line.strip_prefix("        ")?.split_once(": unsafe extern \"C\" fn("))
-        .map(|(name, _)| name);
-    let unchecked: Vec<&str> =
-        functions.filter(|name| FUNCTIONS.iter().all(|(f, _)| f != name)).collect();
-    assert!(unchecked.is_empty(), "prototypes not compared: {unchecked:?}");
 }
 
 /// The unions of a send request and the GID entry, which rdma-sys lacks, by hand.
@@ -229,7 +262,8 @@ fn union_members_begin_where_they_should() {
     let head = "#include <stddef.h>\n#include <stdio.h>\n#include <infiniband/verbs.h>\n\
                 #define PUT(name, value) printf(\"%s=%llu\\n\", name, (unsigned long long)(value))\n";
     let theirs =
-        run(&compile("unions", &format!("{head}int main(void) {{\n{c}return 0;\n}}\n")).unwrap());
+        run(&compile("unions", &format!("{head}int main(void) {{\n{c}return 0;\n}}\n"), &[])
+            .unwrap());
     let different = differences(&ours, &theirs);
     assert!(different.is_empty(), "{different:#?}");
 }
