@@ -11,7 +11,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libibverbs-dev", "usr/include/infiniband/verbs.h"),
     ("librdmacm-dev", "usr/include/rdma/rdma_cma.h"),
     ("libclang1-14", "usr/lib/llvm-14/lib/libclang.so.1"),
-    ("libclang-common-14-dev", "usr/lib/llvm-14/lib/clang"),
+    ("libclang-common-14-dev", "usr/lib/clang/14/include/stddef.h"),
     ("pkg-config", "usr/bin/pkg-config"),
 ];
 
@@ -24,6 +24,10 @@ const UNPACKED_TOO: &[&str] = &[
     "libnl-3-200",
     "libnl-route-3-200",
     "libllvm14",
+    // Debian's pkg-config is a name for these.
+    "pkgconf",
+    "pkgconf-bin",
+    "libpkgconf3",
 ];
 
 /// Makes headers and libclang ready.
@@ -61,8 +65,12 @@ pub fn command(repo: &Repo, cargo: &OsStr) -> Command {
     }
     let include = root.join("usr/include");
     let libraries = root.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
-    command.env("BINDGEN_EXTRA_CLANG_ARGS", format!("-I{}", include.display()));
+    // Moved, libclang does not find its own headers.
+    let builtin = root.join("usr/lib/clang/14/include");
+    let arguments = format!("-isystem {} -I{}", builtin.display(), include.display());
+    command.env("BINDGEN_EXTRA_CLANG_ARGS", arguments);
     command.env("CPATH", include);
+    command.env("PKG_CONFIG", root.join("usr/bin/pkg-config"));
     command.env("PKG_CONFIG_PATH", libraries.join("pkgconfig"));
     command.env("PKG_CONFIG_SYSROOT_DIR", &root);
     let loader = [libraries, clang].map(|path| path.display().to_string()).join(":");
