@@ -4,9 +4,12 @@
 //! that are not in it name the header or program they come from. Nothing here knows libibverbs: codes of verbs come in as
 //! numbers, and an unknown one is a value and not an error.
 
+pub mod completion_clock;
+pub mod counters;
 pub mod endpoint;
 pub mod flow_label;
 pub mod gid;
 pub mod mtu;
 pub mod operation;
 pub mod reliability;
+pub mod retransmission;

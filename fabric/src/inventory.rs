@@ -15,7 +15,7 @@ mod rdma;
 mod reading;
 mod system;
 mod transports;
-mod tree;
+pub(crate) mod tree;
 mod warnings;
 
 pub use clock::Clock;

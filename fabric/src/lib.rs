@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod ethtool;
 pub mod inventory;
+pub mod rdma_counters;
 pub mod socket;
 pub mod thread;
 pub mod verbs;

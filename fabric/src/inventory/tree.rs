@@ -4,7 +4,7 @@
 use super::Reading;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{cell::RefCell, cmp::Ordering};
@@ -174,6 +174,15 @@ impl Tree {
     /// Whether the path, links followed, leads to anything.
     pub(crate) fn exists(&self, path: &str) -> bool {
         self.root.join(path).exists()
+    }
+
+    /// A number that tells this directory from another one that had its name before: the kernel gives each entry of sysfs a new
+    /// inode number when its driver makes it.
+    pub(crate) fn identity(&self, path: &str) -> Reading<u64> {
+        match fs::metadata(self.root.join(path)) {
+            Ok(metadata) => Reading::Known(metadata.ino()),
+            Err(error) => self.absent(path, &error),
+        }
     }
 
     /// The last part of a link's target: a driver's, bond's or group's name.
