@@ -9,6 +9,7 @@ pub mod demo;
 pub mod deny;
 mod failure;
 pub mod generated;
+pub mod guest;
 pub mod harness;
 pub mod http;
 pub mod long;

