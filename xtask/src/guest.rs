@@ -4,7 +4,6 @@
 
 mod archive;
 mod image;
-mod packages;
 
 pub use image::Image;
 
@@ -86,17 +85,25 @@ pub enum Streams {
     PassedOn,
 }
 
-/// Boots a guest, runs `job` in it and takes it down. `directory` is made anew: consoles and results are in it.
+/// Makes what is missing of what the guest boots from.
 ///
 /// # Errors
-/// When something to boot with is missing, the guest does not boot, or the program is not done in time. A program that fails is no error.
-pub fn run(repo: &Repo, directory: &Path, job: &Job, streams: Streams) -> Result<Said, Failure> {
+/// When this machine cannot run its programs in the guest, or something cannot be had.
+pub fn prepare(repo: &Repo) -> Result<Image, Failure> {
     if !cfg!(target_arch = "x86_64") {
         return Err(Failure::new(
             "the guest is an x86_64 one and runs this machine's programs: it needs an x86_64 machine",
         ));
     }
-    let image = image::prepare(repo)?;
+    image::prepare(repo).map_err(|failure| Failure::because("the guest cannot be made", failure))
+}
+
+/// Boots a guest, runs `job` in it and takes it down. `directory` is made anew: consoles and results are in it.
+///
+/// # Errors
+/// When something to boot with is missing, the guest does not boot, or the program is not done in time. A program that fails is no error.
+pub fn run(repo: &Repo, directory: &Path, job: &Job, streams: Streams) -> Result<Said, Failure> {
+    let image = prepare(repo)?;
     let exchange = Exchange::make(directory, repo, job)?;
     let running =
         Running::start(qemu(repo, &image, &exchange, job)?, "qemu", &exchange.0.join("qemu"))?;
@@ -123,10 +130,7 @@ pub fn by_hand(repo: &Repo, job: &Job) -> Result<ExitCode, Failure> {
 }
 
 fn qemu(repo: &Repo, image: &Image, exchange: &Exchange, job: &Job) -> Result<Command, Failure> {
-    // Should we be killed, it dies too.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(tools::program(repo, "qemu-system-x86_64")?);
-    tools::unpacked_libraries(repo, &mut command);
+    let mut command = tools::qemu(repo)?;
     // Never hardware's virtualisation: where this machine is itself a guest, /dev/kvm may open and then hang.
     command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]);
     command.args(["-m", &job.memory_mib.to_string(), "-nodefaults", "-no-reboot", "-nic", "none"]);

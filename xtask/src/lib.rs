@@ -15,6 +15,7 @@ pub mod http;
 pub mod long;
 pub mod machine;
 pub mod package;
+pub mod packages;
 pub mod process;
 pub mod repo;
 pub mod rows;

@@ -68,7 +68,7 @@ mod tests {
         let text = String::from_utf8(octets.clone()).unwrap();
         assert_eq!(&text[..14], "07070100000001");
         assert_eq!(text.find("070701000000020000"), Some(112));
-        assert_eq!(text.find("12345\0\0\0070701"), Some(112 + 116));
+        assert_eq!(text.find("12345\x00\x00\x00070701"), Some(112 + 116));
         assert!(text.trim_end_matches('\0').ends_with("TRAILER!!!"));
         assert_eq!(octets.len() % 4, 0);
     }

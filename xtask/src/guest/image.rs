@@ -3,8 +3,7 @@
 //! changes.
 
 use super::archive::Archive;
-use super::packages;
-use crate::{Failure, repo::Repo};
+use crate::{Failure, packages, repo::Repo};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -15,9 +15,10 @@ pub fn missing(names: &[&str]) -> Result<Vec<String>, Failure> {
         let mut ask = Command::new("apt-get");
         // A simulation needs neither root nor the lock.
         ask.args(["--simulate", "-o", "Debug::NoLocking=1", "--no-install-recommends", "install"]);
-        ask.args(names).env("LC_ALL", "C.UTF-8").output().map_err(|error| {
-            Failure::because("no apt-get (the guest is made of Debian's packages)", error)
-        })
+        ask.args(names)
+            .env("LC_ALL", "C.UTF-8")
+            .output()
+            .map_err(|error| Failure::because("no apt-get (packages are Debian's)", error))
     };
     let mut answer = ask()?;
     if !answer.status.success() && Uid::effective().is_root() {
@@ -29,7 +30,7 @@ pub fn missing(names: &[&str]) -> Result<Vec<String>, Failure> {
         let said = String::from_utf8_lossy(&answer.stderr);
         let said =
             said.lines().find(|line| line.starts_with("E: ")).unwrap_or("it does not say why");
-        let what = format!("apt has not all of {}, which the guest is made of", names.join(", "));
+        let what = format!("apt cannot tell what {} need", names.join(", "));
         return Err(Failure::because(what, format!("{said} (run `apt update` as root, once)")));
     }
     Ok(to_be_installed(&String::from_utf8_lossy(&answer.stdout)))
