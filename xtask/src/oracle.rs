@@ -10,42 +10,29 @@ use std::process::Command;
 const PACKAGES: &[(&str, &str)] = &[
     ("libibverbs-dev", "usr/include/infiniband/verbs.h"),
     ("librdmacm-dev", "usr/include/rdma/rdma_cma.h"),
-    ("libclang1-14", "usr/lib/llvm-14/lib/libclang.so.1"),
-    ("libclang-common-14-dev", "usr/lib/clang/14/include/stddef.h"),
-    ("pkg-config", "usr/bin/pkg-config"),
+    ("libclang1-14", LIBCLANG),
+    ("libclang-common-14-dev", BUILTIN),
+    ("pkg-config", PKG_CONFIG),
 ];
 
-/// What apt would bring along and unpacking does not.
-const UNPACKED_TOO: &[&str] = &[
-    "libibverbs1",
-    "librdmacm1",
-    "libnl-3-dev",
-    "libnl-route-3-dev",
-    "libnl-3-200",
-    "libnl-route-3-200",
-    "libllvm14",
-    // Debian's pkg-config is a name for these.
-    "pkgconf",
-    "pkgconf-bin",
-    "libpkgconf3",
-];
+const LIBCLANG: &str = "usr/lib/llvm-14/lib/libclang.so.1";
+const BUILTIN: &str = "usr/lib/clang/14/include/stddef.h";
+const PKG_CONFIG: &str = "usr/bin/pkg-config";
 
 /// Makes headers and libclang ready.
 ///
 /// # Errors
 /// When they cannot be had.
 pub fn prepare(repo: &Repo) -> Result<(), Failure> {
-    let missing = missing(Path::new("/"));
-    if missing.is_empty() || self::missing(&tools::unpacked(repo)).is_empty() {
-        return Ok(());
-    }
-    tools::fetch("comparing the verbs ABI", repo, &missing, UNPACKED_TOO)
+    let absent = PACKAGES.iter().filter(|(_, file)| place(repo, file).is_none());
+    let absent: Vec<&str> = absent.map(|(package, _)| *package).collect();
+    if absent.is_empty() { Ok(()) } else { tools::fetch("comparing the verbs ABI", repo, &absent) }
 }
 
-/// The packages whose file is not below `root`.
-fn missing(root: &Path) -> Vec<&'static str> {
-    let absent = PACKAGES.iter().filter(|(_, file)| !root.join(file).exists());
-    absent.map(|(package, _)| *package).collect()
+/// Where a file of a package is: installed, or unpacked.
+fn place(repo: &Repo, file: &str) -> Option<PathBuf> {
+    let roots = [PathBuf::from("/"), tools::unpacked(repo)];
+    roots.into_iter().map(|root| root.join(file)).find(|path| path.exists())
 }
 
 /// The command that compares, told where headers and libclang are.
@@ -55,22 +42,24 @@ pub fn command(repo: &Repo, cargo: &OsStr) -> Command {
     command.arg("testbed/verbs-oracle/Cargo.toml").arg("--target-dir");
     command.arg(repo.target().join("verbs-oracle")).current_dir(repo.root());
     command.env("CARGO_TERM_COLOR", "never");
-    let root =
-        if missing(Path::new("/")).is_empty() { PathBuf::from("/") } else { tools::unpacked(repo) };
+    let directory = |file: &str| {
+        let path = place(repo, file).unwrap_or_else(|| Path::new("/").join(file));
+        path.parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    };
     // Named, or the newest one on the machine would be taken.
-    let clang = root.join("usr/lib/llvm-14/lib");
+    let clang = directory(LIBCLANG);
     command.env("LIBCLANG_PATH", &clang);
-    if root == Path::new("/") {
+    if PACKAGES.iter().all(|(_, file)| Path::new("/").join(file).exists()) {
         return command;
     }
-    let include = root.join("usr/include");
+    let root = tools::unpacked(repo);
+    let (builtin, include) = (directory(BUILTIN), root.join("usr/include"));
     let libraries = root.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
     // Moved, libclang does not find its own headers.
-    let builtin = root.join("usr/lib/clang/14/include");
     let arguments = format!("-isystem {} -I{}", builtin.display(), include.display());
     command.env("BINDGEN_EXTRA_CLANG_ARGS", arguments);
     command.env("CPATH", include);
-    command.env("PKG_CONFIG", root.join("usr/bin/pkg-config"));
+    command.env("PKG_CONFIG", directory(PKG_CONFIG).join("pkg-config"));
     command.env("PKG_CONFIG_PATH", libraries.join("pkgconfig"));
     command.env("PKG_CONFIG_SYSROOT_DIR", &root);
     let loader = [libraries, clang].map(|path| path.display().to_string()).join(":");

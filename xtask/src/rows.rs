@@ -11,6 +11,7 @@ mod fault;
 mod first_run;
 mod fleet_conservation;
 mod fuzz;
+mod guest;
 mod ingest;
 mod intervals;
 mod merging;
@@ -104,6 +105,7 @@ pub static ROWS: &[Row] = &[
     tls_cost::ROW,
     rotation::ROW,
     scrape::ROW,
+    guest::ROW,
     service::ROW,
     packages::ROW,
 ];

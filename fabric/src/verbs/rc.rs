@@ -156,6 +156,11 @@ impl UnconnectedRc {
         self.pair.number()
     }
 
+    /// As [`RcQueuePair::writes_in_order`], for those who have to know before they tell the peer.
+    pub fn writes_in_order(&self) -> Option<bool> {
+        self.pair.is_in_order(IBV_WR_RDMA_WRITE)
+    }
+
     /// Gives the NIC room for one message; `None` for a write with immediate, which only uses the receive up.
     ///
     /// # Errors

@@ -62,13 +62,13 @@ enum What {
     /// Changes the address and the link of the peer device and looks for the events.
     Events {
         /// Its network interface.
-        #[arg(long, default_value = "v2")]
+        #[arg(long, default_value = "nic2")]
         netdev: String,
     },
     /// Deletes the peer device while it is open, and adds it again.
     Removal {
         /// Its network interface.
-        #[arg(long, default_value = "v2")]
+        #[arg(long, default_value = "nic2")]
         netdev: String,
         /// How often.
         #[arg(long, default_value_t = 3)]
