@@ -17,11 +17,13 @@ limited() { sh -c 'ulimit -l 64; exec setpriv --inh-caps=-ipc_lock --bounding-se
 with() { unshare --mount sh -c 'mount --bind "$1" "$2"; shift 2; exec "$@"' sh "$@"; }
 
 holds "$tour" list
-# What goes from a NIC of the fabric to itself leaves by the cable and is lost; a device without one reaches itself.
-ip link add alone type dummy && ip link set alone mtu 4200 up && ip addr add 10.78.0.5/24 dev alone
+# What goes from a NIC of the fabric to itself leaves by the cable and is lost; a device beside the fabric reaches itself.
+ip link add alone type veth peer name other && ip link set other mtu 4200 up
+ip link set alone mtu 4200 up && ip addr add 10.78.0.5/24 dev alone
 rdma link add rxe5 type rxe netdev alone
 holds "$tour" datagrams --loopback rxe5
 rdma link delete rxe5
+ip link delete alone
 holds "$tour" connections
 holds "$tour" cycles --count "$cycles"
 holds "$tour" events
