@@ -14,10 +14,14 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// It boots in 5 s; on a machine that does much else it takes longer.
 const BOOT_BOUND: Duration = Duration::from_secs(180);
+/// A run that is shorter tells nothing of the guest's clock, whose uptime is written in steps of 10 ms.
+const CLOCK_NEEDS: Duration = Duration::from_secs(2);
+/// A guest whose clock is further off than this measures nothing.
+pub const CLOCK_MAY_BE_OFF: f64 = 0.02;
 /// Lines of the console that a failure quotes.
 const QUOTED_LINES: usize = 8;
 /// What the kernel says when something in it is broken, as it begins after the time.
@@ -72,6 +76,9 @@ pub struct Said {
     pub files: PathBuf,
     /// From the start of QEMU to the start of the program.
     pub boot: Duration,
+    /// Seconds of the guest's clock in a second of ours; `None` when it ran too shortly to tell. A kernel that boots while others have
+    /// the CPUs can take a wrong measure of its counter.
+    pub clock: Option<f64>,
     /// Lines in which the guest's kernel says that something in it is broken.
     pub kernel_complaints: Vec<String>,
 }
@@ -119,6 +126,11 @@ pub fn by_hand(repo: &Repo, job: &Job) -> Result<ExitCode, Failure> {
     let said = run(repo, &directory, job, Streams::PassedOn)?;
     for complaint in &said.kernel_complaints {
         say!("the guest's kernel: {complaint}");
+    }
+    if let Some(clock) = said.clock.filter(|clock| (clock - 1.0).abs() > CLOCK_MAY_BE_OFF) {
+        say!(
+            "the guest's clock ran at {clock:.3} of this machine's: believe no time that was measured"
+        );
     }
     let has_files = std::fs::read_dir(&said.files).is_ok_and(|mut files| files.next().is_some());
     if has_files {
@@ -183,6 +195,17 @@ impl Exchange {
     fn text(&self, name: &str) -> String {
         let octets = std::fs::read(self.0.join(name)).unwrap_or_default();
         String::from_utf8_lossy(&octets).replace('\r', "")
+    }
+
+    /// How fast the guest's clock ran between two files that it wrote its uptime to.
+    fn clock(&self) -> Option<f64> {
+        let read = |name: &str| -> Option<(SystemTime, f64)> {
+            let written = std::fs::metadata(self.0.join(name)).and_then(|file| file.modified());
+            Some((written.ok()?, self.text(name).split_whitespace().next()?.parse().ok()?))
+        };
+        let ((from, begun), (to, ended)) = (read("booted")?, read("ended")?);
+        let passed = to.duration_since(from).ok().filter(|passed| *passed >= CLOCK_NEEDS)?;
+        Some((ended - begun) / passed.as_secs_f64())
     }
 
     /// The last lines of one of the files.
@@ -277,6 +300,7 @@ impl Boot<'_> {
             stderr: self.exchange.text("stderr"),
             files: self.exchange.0.join("out"),
             boot,
+            clock: self.exchange.clock(),
             kernel_complaints: complaints(&self.exchange.text("console")),
         })
     }

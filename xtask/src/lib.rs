@@ -1,4 +1,4 @@
-//! The project's own steps: `test`, `long`, `tidy`, `gen`, `demo`, `deny`.
+//! The project's own steps: `test`, `long`, `tidy`, `gen`, `demo`, `deny`, `guest`.
 //!
 //! Each module is one step or one thing several steps need; `main.rs` only chooses. Programs under test are
 //! started, stopped and read from outside, as their users do it.

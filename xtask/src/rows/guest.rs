@@ -3,7 +3,7 @@
 use super::outcome::float;
 use super::{Judged, Outcome, Row, Scale};
 use crate::Failure;
-use crate::guest::{self, Job, Streams};
+use crate::guest::{self, CLOCK_MAY_BE_OFF, Job, Streams};
 use crate::harness::{Bench, violations};
 use serde_json::Value;
 use std::time::Duration;
@@ -62,6 +62,12 @@ pub fn in_guest(
     job.limit = limit;
     let said = guest::run(bench.repo(), &bench.scratch().join(program), &job, Streams::Kept)?;
     outcome.figure("guest booted in", said.boot.as_secs_f64(), "s");
+    if let Some(clock) = said.clock {
+        outcome.figure("the guest's clock against ours", clock, "");
+        outcome.expect((clock - 1.0).abs() <= CLOCK_MAY_BE_OFF, || {
+            format!("the guest's clock ran at {clock:.3} of this machine's")
+        });
+    }
     for complaint in &said.kernel_complaints {
         outcome.misses.push(format!("the guest's kernel: {complaint}"));
     }
