@@ -12,7 +12,7 @@ use railgauge_core::selector::Selector;
 use railgauge_core::time::Wall;
 use railgauge_proto::v1;
 use railgauge_report::doc::{
-    Aggregate, Findings, Measures, NodeDoc, NodePort, OpenFinding, PathDoc, Paths,
+    Aggregate, Findings, Measures, NodeDoc, NodePort, OpenFinding, PathDoc, Paths, RdmaDoc,
 };
 use railgauge_report::gather::Gathered;
 use tokio::sync::Semaphore;
@@ -212,15 +212,16 @@ impl<'c> Listing<'c> {
 fn left_out(probes: u64) -> Option<String> {
     (probes > 0).then(|| {
         format!(
-            "{probes} more probes had another size or time-out: they are in none of these numbers"
+            "{probes} more probes had another size, time-out or operation: they are in none of these numbers"
         )
     })
 }
 
 fn path_doc(measured: &Measured, verdict: Verdict) -> PathDoc {
-    let Measured { path, timeout_ns, gathered, .. } = measured;
+    let Measured { path, timeout_ns, rdma, gathered, .. } = measured;
     let mut doc = PathDoc::new(path, verdict, gathered.measures(*timeout_ns, path.transport));
     doc.measures.validity.extend(left_out(measured.left_out));
+    doc.rdma = rdma.as_ref().map(RdmaDoc::from);
     doc.windows = Some(measured.windows);
     doc.last_window_at = Some(rfc3339(Wall::from_unix_nanos(measured.last_end_unix_ns)));
     doc
@@ -276,17 +277,19 @@ impl Sum {
 }
 
 fn merged(gathered: &Gathered) -> PathWindow {
-    let parameters = Parameters { interval_ns: 0, timeout_ns: 0, size_bytes: 0 };
+    let parameters = Parameters { interval_ns: 0, timeout_ns: 0, size_bytes: 0, rdma: None };
     let splits = gathered.splits.iter().map(|(source, parts)| Split {
         source: *source,
         network_rtt: parts.network_rtt.total().clone(),
         prober_delay: parts.prober_delay.total().clone(),
         responder_delay: parts.responder_delay.total().clone(),
     });
+    let completions = gathered.post_to_completion.total();
     PathWindow {
         account: gathered.account,
         app_rtt: gathered.app_rtt.total().clone(),
         splits: splits.collect(),
+        post_to_completion: (completions.samples() > 0).then(|| completions.clone()),
         clock_stepped: gathered.clock_stepped,
         ..PathWindow::new(parameters)
     }

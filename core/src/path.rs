@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::rdma::operation::Service;
+
 /// A name that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -108,15 +110,43 @@ pub enum Transport {
     Udp,
     /// STAMP packets over a connection: loss shows as delay.
     Tcp,
+    /// STAMP packets in unreliable datagrams of verbs: loss shows as loss.
+    RdmaUd,
+    /// Operations of verbs on a reliable connection, as jobs use it: loss shows as delay.
+    RdmaRc,
 }
 
 impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Udp, Self::Tcp, Self::RdmaUd, Self::RdmaRc];
+
     /// The word used in results.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::RdmaUd => "rdma-ud",
+            Self::RdmaRc => "rdma-rc",
         }
+    }
+
+    /// From its word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|transport| transport.as_str() == word)
+    }
+
+    /// The service of verbs that carries it.
+    pub const fn rdma_service(self) -> Option<Service> {
+        match self {
+            Self::Udp | Self::Tcp => None,
+            Self::RdmaUd => Some(Service::Datagram),
+            Self::RdmaRc => Some(Service::Connection),
+        }
+    }
+
+    /// Whether each probe is a packet of its own, whose departure and arrival can be stamped.
+    pub const fn has_packets(self) -> bool {
+        matches!(self, Self::Udp | Self::RdmaUd)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One path over one interval, with all its series: what is recorded, sent, merged and judged.
 
 use crate::histogram::Window;
+use crate::rdma::parameters::RdmaParameters;
 use crate::timestamp_source::TimestampSource;
 
 /// Counts of the probes whose intended send time lies in a window (design D3).
@@ -65,6 +66,8 @@ pub struct Parameters {
     pub timeout_ns: u64,
     /// Octets of payload.
     pub size_bytes: u32,
+    /// What else matters over verbs; `None` for sockets.
+    pub rdma: Option<RdmaParameters>,
 }
 
 /// One path over one interval.
@@ -78,6 +81,9 @@ pub struct PathWindow {
     pub app_rtt: Window,
     /// The parts, by where their stamps were taken; no two with the same.
     pub splits: Vec<Split>,
+    /// Over verbs: from posting an operation to its completion at the prober. On a connection that holds the wait for the peer's
+    /// acknowledgement, for a datagram only the departure. `None` where nothing is posted.
+    pub post_to_completion: Option<Window>,
     /// The prober's wall clock was stepped meanwhile.
     pub clock_stepped: bool,
 }
@@ -156,6 +162,7 @@ impl PathWindow {
             account: WindowAccount::default(),
             app_rtt: Window::default(),
             splits: Vec::new(),
+            post_to_completion: None,
             clock_stepped: false,
         }
     }
@@ -171,6 +178,9 @@ impl PathWindow {
         self.account.merge(&other.account);
         self.app_rtt.merge(&other.app_rtt);
         self.clock_stepped |= other.clock_stepped;
+        if let Some(theirs) = &other.post_to_completion {
+            self.post_to_completion.get_or_insert_default().merge(theirs);
+        }
         for split in &other.splits {
             match self.splits.iter_mut().find(|own| own.source == split.source) {
                 None => self.splits.push(split.clone()),
@@ -208,6 +218,17 @@ impl PathWindow {
         }
         if !self.app_rtt.is_plausible() {
             return Err(Inconsistent::Extremes { series: "app_rtt" });
+        }
+        if let Some(completions) = &self.post_to_completion {
+            // An operation whose answer was lost completes all the same, and one that failed never does.
+            let samples = completions.samples();
+            if samples > sent {
+                let series = "post_to_completion";
+                return Err(Inconsistent::Parts { series, samples, most: sent });
+            }
+            if !completions.is_plausible() {
+                return Err(Inconsistent::Extremes { series: "post_to_completion" });
+            }
         }
         self.check_splits()
     }

@@ -11,5 +11,6 @@ pub mod flow_label;
 pub mod gid;
 pub mod mtu;
 pub mod operation;
+pub mod parameters;
 pub mod reliability;
 pub mod retransmission;

@@ -160,6 +160,9 @@ struct Sum {
     app_rtt: Recorder,
     source: Option<TimestampSource>,
     parts: [Recorder; 3],
+    /// Made when the first window with completions comes.
+    post_to_completion: Option<Recorder>,
+    completed: bool,
 }
 
 impl Sum {
@@ -174,6 +177,10 @@ impl Sum {
             self.source = Some(split.source);
             let parts = [&split.network_rtt, &split.prober_delay, &split.responder_delay];
             self.parts.iter_mut().zip(parts).for_each(|(sum, part)| sum.add_window(part));
+        }
+        if let Some(completions) = &window.post_to_completion {
+            self.post_to_completion.get_or_insert_default().add_window(completions);
+            self.completed = true;
         }
         self.account.merge(&window.account);
         self.clock_stepped |= window.clock_stepped;
@@ -190,11 +197,15 @@ impl Sum {
             prober_delay: prober_delay.drain(),
             responder_delay: responder_delay.drain(),
         });
+        let completed = std::mem::take(&mut self.completed);
+        let completions = self.post_to_completion.as_mut().filter(|_| completed);
+        let completions = completions.map(Recorder::drain);
         PathWindow {
             parameters,
             account: std::mem::take(&mut self.account),
             app_rtt: self.app_rtt.drain(),
             splits: split.into_iter().collect(),
+            post_to_completion: completions,
             clock_stepped: std::mem::take(&mut self.clock_stepped),
         }
     }
@@ -217,7 +228,7 @@ mod tests {
     }
 
     fn window(replies: u64) -> PathWindow {
-        let parameters = Parameters { interval_ns: 1, timeout_ns: 2, size_bytes: 72 };
+        let parameters = Parameters { interval_ns: 1, timeout_ns: 2, size_bytes: 72, rdma: None };
         let mut window = PathWindow::new(parameters);
         let mut recorder = Recorder::new();
         (0..replies).for_each(|n| recorder.record(1_000 + n));
@@ -273,6 +284,7 @@ mod tests {
         for n in 0..24u64 {
             let mut window = window(n);
             window.clock_stepped = n == 7;
+            window.post_to_completion = (n % 4 == 0).then(|| window.app_rtt.clone());
             let stamps = if n % 5 == 0 { StampSource::Kernel } else { StampSource::User };
             window.splits.extend((n % 3 > 0).then(|| split(stamps, n)));
             window.splits.extend((n == 11).then(|| split(StampSource::Device, n)));

@@ -36,7 +36,8 @@ fn window() -> PathWindow {
     network_rtt.record_censored();
     let mut app_rtt = series([20_000, 21_000, 22_000, 70_000_000_000]);
     app_rtt.record_censored();
-    let mut window = PathWindow::new(Parameters { interval_ns: 1, timeout_ns: 1, size_bytes: 44 });
+    let mut window =
+        PathWindow::new(Parameters { interval_ns: 1, timeout_ns: 1, size_bytes: 44, rdma: None });
     window.account = WindowAccount {
         scheduled: 6,
         sent: 5,

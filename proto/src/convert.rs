@@ -4,9 +4,13 @@ use railgauge_core::histogram::codec::DecodeError;
 use railgauge_core::histogram::{PartsError, SparseCounts, Window, WindowParts};
 use railgauge_core::path::{Endpoint, Memory, NameError, NodeName, Path, PortName, Transport};
 use railgauge_core::path_window::{Inconsistent, Parameters, PathWindow, Split, WindowAccount};
+use railgauge_core::rdma::parameters::ParametersError;
+use railgauge_core::rdma::reliability::OutOfRange;
 use railgauge_core::timestamp_source::{StampSource, TimestampSource};
 
 use crate::{MOST_WINDOWS, v1};
+
+pub mod rdma;
 
 /// Why a message is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,15 @@ pub enum ConvertError {
         /// How.
         source: Inconsistent,
     },
+    /// How it was probed over verbs.
+    #[error(transparent)]
+    Rdma(#[from] ParametersError),
+    /// Retry settings.
+    #[error(transparent)]
+    Reliability(#[from] OutOfRange),
+    /// Parameters or series that the path's transport does not have.
+    #[error("a window of {0} has parameters or series of another transport")]
+    Foreign(&'static str),
     /// A path of another node.
     #[error("path {path} does not begin at {agent}, which sent it")]
     NotOurs {
@@ -93,6 +106,8 @@ pub fn path(from: &v1::Path) -> Result<Path, ConvertError> {
     let transport = match from.transport() {
         v1::Transport::Udp => Transport::Udp,
         v1::Transport::Tcp => Transport::Tcp,
+        v1::Transport::RdmaUd => Transport::RdmaUd,
+        v1::Transport::RdmaRc => Transport::RdmaRc,
         v1::Transport::Unspecified => {
             return Err(value("transport", number(from.transport), "a known one"));
         }
@@ -124,6 +139,8 @@ pub fn path_message(from: &Path) -> v1::Path {
     let transport = match from.transport {
         Transport::Udp => v1::Transport::Udp,
         Transport::Tcp => v1::Transport::Tcp,
+        Transport::RdmaUd => v1::Transport::RdmaUd,
+        Transport::RdmaRc => v1::Transport::RdmaRc,
     };
     let memory = match from.memory {
         Memory::Host => v1::Memory::Host,
@@ -296,15 +313,19 @@ pub const fn account_message(from: &WindowAccount) -> v1::Account {
 pub fn window(index: usize, from: &v1::Window) -> Result<PathWindow, ConvertError> {
     let own = from.account.as_ref().ok_or(ConvertError::Missing("account"))?;
     let splits = from.splits.iter().map(split).collect::<Result<_, _>>()?;
+    let completions = from.post_to_completion.as_ref();
+    let completions = completions.map(|own| series("post_to_completion", Some(own)));
     let window = PathWindow {
         parameters: Parameters {
             interval_ns: from.interval_ns,
             timeout_ns: from.timeout_ns,
             size_bytes: from.size_bytes,
+            rdma: from.rdma.as_ref().map(rdma::parameters).transpose()?,
         },
         account: account(own),
         app_rtt: series("app_rtt", from.app_rtt.as_ref())?,
         splits,
+        post_to_completion: completions.transpose()?,
         clock_stepped: from.clock_stepped,
     };
     window.check().map_err(|source| ConvertError::Inconsistent { index, source })?;
@@ -322,6 +343,8 @@ pub fn window_message(path: u32, from: &PathWindow) -> v1::Window {
         timeout_ns: from.parameters.timeout_ns,
         size_bytes: from.parameters.size_bytes,
         clock_stepped: from.clock_stepped,
+        rdma: from.parameters.rdma.as_ref().map(rdma::message),
+        post_to_completion: from.post_to_completion.as_ref().map(series_message),
     }
 }
 
@@ -389,6 +412,7 @@ pub fn batch(from: &v1::WindowBatch) -> Result<Batch, ConvertError> {
             return Err(value("a window's path", each.path.into(), "one of the batch's paths"));
         }
         let window = window(index, each)?;
+        rdma::fits(paths[path].transport, &window)?;
         within_reason(&window)?;
         Ok((path, window))
     });

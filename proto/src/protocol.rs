@@ -3,10 +3,14 @@
 use crate::v1;
 
 /// The version spoken here.
-pub const OURS: v1::Protocol = v1::Protocol { major: 1, minor: 1 };
+pub const OURS: v1::Protocol = v1::Protocol { major: 1, minor: 2 };
 
 /// From this minor on an agent knows of keys.
 pub const KEYS_SINCE_MINOR: u32 = 1;
+
+/// From this minor on an end knows RDMA transports: a batch that has one is refused by a coordinator before, whole and for ever,
+/// and a plan that has one by an agent before.
+pub const RDMA_SINCE_MINOR: u32 = 2;
 
 /// Two ends that do not understand each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,12 +7,14 @@ mod findings;
 mod measures;
 mod path;
 mod paths;
+mod rdma;
 mod read;
 mod sweep;
 
 pub use findings::{Findings, OpenFinding};
-pub use measures::{Counts, Measures};
+pub use measures::{Counts, Measures, Posted};
 pub use path::PathDoc;
 pub use paths::{Aggregate, Paths};
+pub use rdma::RdmaDoc;
 pub use read::{Document, ReadError, from_json};
 pub use sweep::{NodeDoc, NodePort, NotMeasured, Parameters, Sweep};

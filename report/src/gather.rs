@@ -6,7 +6,7 @@ use railgauge_core::path_window::{PathWindow, WindowAccount};
 use railgauge_core::quantile::{Blocks, Summary, summarize};
 use railgauge_core::timestamp_source::{StampSource, TimestampSource};
 
-use crate::doc::Measures;
+use crate::doc::{Measures, Posted};
 
 /// App RTT takes no stamp but the application's own, at its two ends.
 pub const APP_RTT_SOURCE: TimestampSource = TimestampSource {
@@ -20,6 +20,9 @@ const NO_PROBE: &str = "no probe was sent";
 const NO_REPLY: &str = "no reply";
 const NO_STAMPS_IN_STREAM: &str =
     "tcp: a byte stream has no packets whose departure and arrival could be stamped";
+const NO_STAMPS_OF_MEMORY: &str =
+    "rdma-rc: what is written into memory carries no stamps of its departure and arrival";
+const NO_COMPLETION: &str = "no operation completed";
 const NO_SPLIT: &str = "no reply had all four stamps";
 
 /// The parts of app RTT with stamps from the same four places.
@@ -42,6 +45,8 @@ pub struct Gathered {
     pub app_rtt: Blocks,
     /// The parts, by where their stamps were taken: never merged.
     pub splits: Vec<(TimestampSource, SplitBlocks)>,
+    /// From post to completion, over verbs.
+    pub post_to_completion: Blocks,
     /// The prober's wall clock was stepped in some window.
     pub clock_stepped: bool,
 }
@@ -52,6 +57,9 @@ impl Gathered {
         self.account.merge(&window.account);
         self.app_rtt.push(&window.app_rtt);
         self.clock_stepped |= window.clock_stepped;
+        if let Some(completions) = &window.post_to_completion {
+            self.post_to_completion.push(completions);
+        }
         for split in &window.splits {
             let known = self.splits.iter().position(|(source, _)| *source == split.source);
             let at = known.unwrap_or_else(|| {
@@ -81,20 +89,29 @@ impl Gathered {
                 LatencySeries::from_summary(&summary, source, total)
             })
         };
-        let split = self.main_split().filter(|_| transport == Transport::Udp);
+        let split = self.main_split().filter(|_| transport != Transport::Tcp);
         let network_rtt = split.and_then(|(s, b)| series("network_rtt", &b.network_rtt, s));
         let prober_delay = split.and_then(|(s, b)| series("prober_delay", &b.prober_delay, s));
         let responder_delay =
             split.and_then(|(s, b)| series("responder_delay", &b.responder_delay, s));
         let app_rtt = series("app_rtt", &self.app_rtt, &APP_RTT_SOURCE);
+        let post_to_completion =
+            series("post_to_completion", &self.post_to_completion, &APP_RTT_SOURCE);
         let no_app = if self.account.sent == 0 { NO_PROBE } else { NO_REPLY };
         let no_split = match transport {
             _ if app_rtt.is_none() => no_app,
             Transport::Tcp => NO_STAMPS_IN_STREAM,
-            Transport::Udp => NO_SPLIT,
+            Transport::RdmaRc => NO_STAMPS_OF_MEMORY,
+            Transport::Udp | Transport::RdmaUd => NO_SPLIT,
         };
+        let no_completion = if self.account.sent == 0 { NO_PROBE } else { NO_COMPLETION };
         let missing =
             |series: &Option<LatencySeries>, why: &str| series.is_none().then(|| why.to_owned());
+        // Sockets have no such series at all.
+        let posted = transport.rdma_service().map(|_| Posted {
+            post_to_completion_reason: missing(&post_to_completion, no_completion),
+            post_to_completion,
+        });
         Measures {
             counts: self.account.into(),
             validity: self.validity(transport, notes),
@@ -106,12 +123,13 @@ impl Gathered {
             app_rtt,
             prober_delay,
             responder_delay,
+            posted,
         }
     }
 
     fn validity(&self, transport: Transport, notes: Notes) -> Vec<String> {
         let mut sentences = notes.sentences();
-        if transport == Transport::Udp && self.splits.len() > 1 {
+        if transport != Transport::Tcp && self.splits.len() > 1 {
             sentences.push(format!(
                 "stamps were taken in {} kinds of places: shown is the kind that most replies have",
                 self.splits.len()

@@ -3,7 +3,15 @@
 mod support;
 
 use railgauge_core::finding::Verdict;
-use railgauge_core::path::Transport;
+use railgauge_core::histogram::Recorder;
+use railgauge_core::path::{Path, Transport};
+use railgauge_core::path_window::{Parameters, PathWindow};
+use railgauge_core::rdma::mtu::PathMtu;
+use railgauge_core::rdma::operation::{
+    CompletionStamps, MemoryRoute, Method, Operation, Polling, Service,
+};
+use railgauge_core::rdma::parameters::RdmaParameters;
+use railgauge_core::rdma::reliability::Profile;
 use railgauge_report::doc::{Findings, Measures, PathDoc, Paths, ReadError, Sweep, from_json};
 use railgauge_report::gather::Gathered;
 use serde::Serialize;
@@ -115,4 +123,53 @@ fn a_series_is_absent_only_with_a_reason() {
         (m.network_rtt.is_none(), m.network_rtt_reason.as_deref()),
         (true, Some("no reply"))
     );
+}
+
+/// A path over verbs, as the coordinator writes it; `completed` operations.
+fn over_verbs(completed: u64) -> PathDoc {
+    let mut recorder = Recorder::new();
+    (0..completed).for_each(|n| recorder.record(2_000 + n));
+    let rdma = RdmaParameters {
+        method: Method::latency(Service::Connection, Operation::Write, true),
+        outstanding: 1,
+        reliability: Some(Profile::Continuous.reliability()),
+        mtu: PathMtu::B4096,
+        service_level: 3,
+        prober_route: MemoryRoute::Host,
+        responder_route: MemoryRoute::Host,
+        polling: Polling::Busy,
+        stamps: CompletionStamps::Software,
+    };
+    let mut window = PathWindow::new(Parameters {
+        interval_ns: 1,
+        timeout_ns: 2,
+        size_bytes: 64,
+        rdma: Some(rdma),
+    });
+    (window.account.scheduled, window.account.sent) = (completed, completed);
+    window.account.in_flight = completed;
+    window.post_to_completion = (completed > 0).then(|| recorder.drain());
+    window.check().unwrap();
+    let measures = Gathered::from_iter([&window]).measures(2, Transport::RdmaRc);
+    let path = Path { transport: Transport::RdmaRc, ..path("gpu-01", "gpu-02") };
+    PathDoc { rdma: Some((&rdma).into()), ..PathDoc::new(&path, Verdict::Unknown, measures) }
+}
+
+#[test]
+fn paths_over_verbs_say_how_and_have_a_fifth_series() {
+    let documents = [over_verbs(40), over_verbs(0)];
+    let paths = Paths {
+        at: "2026-11-23T07:42:05Z".to_owned(),
+        paths: documents.to_vec(),
+        ..live(&sweep(2, 10, Fault::default())).0
+    };
+    let value = fits(&paths, "paths-v1.json");
+    assert_eq!(from_json::<Paths>(&serde_json::to_vec(&value).unwrap()).unwrap(), paths);
+    let [some, none] = [&value["paths"][0], &value["paths"][1]];
+    assert_eq!(some["post_to_completion"]["count"], 40);
+    assert_eq!(some["rdma"]["ack_timeout_ns"], 67_108_864);
+    assert!(none["post_to_completion"].is_null());
+    assert_eq!(none["post_to_completion_reason"], "no probe was sent");
+    let sockets = &fits(&sweep(2, 10, Fault::default()), "sweep-v1.json")["paths"][0];
+    assert!(sockets.get("post_to_completion").is_none() && sockets.get("rdma").is_none());
 }

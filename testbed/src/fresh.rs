@@ -47,8 +47,12 @@ impl Fresh {
         self.recorders.iter_mut().for_each(Recorder::begin_series);
         let kernel = StampSource::Kernel;
         let source = TimestampSource { t1: kernel, t2: kernel, t3: kernel, t4: kernel };
-        let parameters =
-            Parameters { interval_ns: 100_000_000, timeout_ns: 1_000_000_000, size_bytes: 44 };
+        let parameters = Parameters {
+            interval_ns: 100_000_000,
+            timeout_ns: 1_000_000_000,
+            size_bytes: 44,
+            rdma: None,
+        };
         let mut window = PathWindow::new(parameters);
         let account = &mut window.account;
         (account.scheduled, account.sent, account.received) = (probes, probes, probes);

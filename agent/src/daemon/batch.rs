@@ -32,6 +32,7 @@ impl WindowMaker {
             account: raw.account,
             app_rtt,
             splits: splits.collect(),
+            post_to_completion: None,
             clock_stepped: raw.clock_stepped,
         }
     }

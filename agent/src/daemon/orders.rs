@@ -257,6 +257,7 @@ fn windows(run: &PingRun, reports: &[WindowReport]) -> Vec<PathWindow> {
         interval_ns: nanos(run.config.interval),
         timeout_ns: nanos(run.config.timeout),
         size_bytes: u32::try_from(run.size_bytes).unwrap_or(u32::MAX),
+        rdma: None,
     };
     let mut windows: Vec<PathWindow> = reports.iter().map(|w| window(parameters, w)).collect();
     if windows.is_empty() {
@@ -294,6 +295,7 @@ fn window(parameters: Parameters, report: &WindowReport) -> PathWindow {
         account: WindowAccount { scheduled: sent, sent, received, lost, ..Default::default() },
         app_rtt: report.app_rtt.clone(),
         splits: splits.collect(),
+        post_to_completion: None,
         clock_stepped: false,
     }
 }

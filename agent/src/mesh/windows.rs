@@ -61,6 +61,7 @@ impl LaneWindows {
             interval_ns: nanos(setup.interval),
             timeout_ns: nanos(setup.timeout),
             size_bytes: u32::try_from(size).unwrap_or(u32::MAX),
+            rdma: None,
         };
         Self {
             path: Arc::clone(&setup.path),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use railgauge_core::path::{NodeName, Path};
 use railgauge_core::path_window::Parameters;
+use railgauge_core::rdma::parameters::RdmaParameters;
 use railgauge_core::time::Wall;
 use railgauge_core::verdict::PathInput;
 use railgauge_report::gather::Gathered;
@@ -22,9 +23,11 @@ pub struct Measured {
     pub path: Path,
     /// When a probe was lost.
     pub timeout_ns: u64,
+    /// How it was probed over verbs.
+    pub rdma: Option<RdmaParameters>,
     /// All of it.
     pub gathered: Gathered,
-    /// Probes of the same time that were of another size or time-out: they are in nothing here.
+    /// Probes of the same time that were of another size or time-out, or otherwise probed over verbs: they are in nothing here.
     pub left_out: u64,
     /// Windows in it.
     pub windows: u64,
@@ -44,8 +47,11 @@ impl Measured {
     }
 }
 
+/// What tells series of a path apart: all parameters but the rate.
+type Key = (Path, u64, u32, Option<RdmaParameters>);
+
 /// What is in the store about the last `since` of the paths from one node. Windows that were probed alike but for the rate are one
-/// series; of several sizes or time-outs the one with most probes stands for the path.
+/// series; of several sizes, time-outs or ways over verbs the one with most probes stands for the path.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -63,16 +69,17 @@ pub fn of_agent(
         resolution: Resolution::Finest,
         ..Selection::between(now.saturating_sub(since), now.saturating_add(AHEAD_NS))
     };
-    let mut found: BTreeMap<(Path, u64, u32), Measured> = BTreeMap::new();
+    let mut found: BTreeMap<Key, Measured> = BTreeMap::new();
     reader.each(&selection, |series, stored| {
         if !wanted(&series.path) {
             return;
         }
-        let Parameters { timeout_ns, size_bytes, .. } = series.parameters;
-        let key = (series.path, timeout_ns, size_bytes);
+        let Parameters { timeout_ns, size_bytes, rdma, .. } = series.parameters;
+        let key = (series.path, timeout_ns, size_bytes, rdma);
         let measured = found.entry(key).or_insert_with_key(|(path, ..)| Measured {
             path: path.clone(),
             timeout_ns,
+            rdma,
             gathered: Gathered::default(),
             left_out: 0,
             windows: 0,

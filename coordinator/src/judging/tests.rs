@@ -26,7 +26,8 @@ fn window(us: u64, seed: u64) -> PathWindow {
     }
     let [app_rtt, network_rtt, prober_delay, responder_delay] =
         recorders.each_mut().map(Recorder::drain);
-    let parameters = Parameters { interval_ns: 100_000_000, timeout_ns: SECOND, size_bytes: 72 };
+    let parameters =
+        Parameters { interval_ns: 100_000_000, timeout_ns: SECOND, size_bytes: 72, rdma: None };
     let kernel = StampSource::Kernel;
     let source = TimestampSource { t1: kernel, t2: kernel, t3: kernel, t4: kernel };
     let mut window = PathWindow::new(parameters);
@@ -166,7 +167,7 @@ fn what_was_probed_otherwise_is_left_out_and_said() {
     assert_eq!(each, [(300, 100), (300, 0)]);
     let selector = railgauge_core::selector::Selector::parse("").unwrap();
     let document = crate::documents::paths_now(&judging.fleet, &judging, JUDGED, &selector);
-    let said = "100 more probes had another size or time-out: they are in none of these numbers";
+    let said = "100 more probes had another size, time-out or operation: they are in none of these numbers";
     let says = |validity: &[String]| validity.iter().any(|sentence| sentence == said);
     let of: Vec<bool> = document.paths.iter().map(|path| says(&path.measures.validity)).collect();
     assert_eq!(of, [true, false, false, false, false, false]);

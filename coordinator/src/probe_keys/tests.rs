@@ -99,7 +99,9 @@ async fn keys_are_given_confirmed_planned_and_rotated() {
 #[tokio::test]
 async fn an_agent_that_knows_of_no_keys_is_probed_and_probes_without() {
     let dir = tempfile::tempdir().unwrap();
-    let running = started(dir.path(), "").await;
+    // The last version that may meet an agent without them.
+    let limits = Limits { protocol: v1::Protocol { major: 1, minor: 1 }, ..Limits::default() };
+    let running = server::start(config(dir.path(), ""), limits).await.unwrap();
     let mut a = Agent::joined(running.grpc, "a", 1).await;
     let mut old = example("old", 2);
     old.protocol.as_mut().unwrap().minor = 0;

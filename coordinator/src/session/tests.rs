@@ -32,8 +32,12 @@ pub fn batch(agent: &str, replies: u64) -> v1::WindowBatch {
     let at = |node: &str| v1::Endpoint { node: node.into(), port: "eth0".into(), rail: 0 };
     let mut recorder = Recorder::new();
     (0..replies).for_each(|n| recorder.record(1_000 + n));
-    let parameters =
-        Parameters { interval_ns: 1_000_000, timeout_ns: 1_000_000_000, size_bytes: 44 };
+    let parameters = Parameters {
+        interval_ns: 1_000_000,
+        timeout_ns: 1_000_000_000,
+        size_bytes: 44,
+        rdma: None,
+    };
     let mut window = PathWindow::new(parameters);
     window.app_rtt = recorder.drain();
     window.account.scheduled = replies;

@@ -17,7 +17,7 @@ use super::row::{Counts, number, seal, unit_key, unit_of, unseal};
 pub(super) type Bytes = &'static [u8];
 
 /// The version of what is in the tables. Version 0 had no `units`.
-pub(super) const SCHEMA: u64 = 1;
+pub(super) const SCHEMA: u64 = 2;
 
 const META: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("meta");
 const SEEN: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("seen");
@@ -278,6 +278,12 @@ fn upgrade(database: &Database) -> Result<(), FileError> {
                 tables.set_unit(unit, windows)?;
             }
             drop(tables);
+            Ok(transaction.commit()?)
+        }
+        // Its rows are read as they are: keys of verbs, which version 1 does not know, are longer than its own.
+        1 => {
+            let transaction = database.begin_write()?;
+            transaction.open_table(META)?.insert(b"schema".as_slice(), meta(SCHEMA).as_slice())?;
             Ok(transaction.commit()?)
         }
         found => Err(FileError::Newer { found }),

@@ -148,6 +148,8 @@ impl Series {
         let transport = match transport {
             Transport::Udp => 0,
             Transport::Tcp => 1,
+            Transport::RdmaUd => 2,
+            Transport::RdmaRc => 3,
         };
         let memory = match memory {
             Memory::Host => 0,
@@ -159,6 +161,10 @@ impl Series {
         key.extend_from_slice(&parameters.interval_ns.to_be_bytes());
         key.extend_from_slice(&parameters.timeout_ns.to_be_bytes());
         key.extend_from_slice(&parameters.size_bytes.to_be_bytes());
+        if let Some(rdma) = &parameters.rdma {
+            // One form for each, as the wire's; sorted behind the windows of sockets, which have none.
+            key.extend_from_slice(&convert::rdma::message(rdma).encode_to_vec());
+        }
         key
     }
 
@@ -177,12 +183,23 @@ impl Series {
         let mut rest = key;
         let (src, dst) = (name(&mut rest)?, name(&mut rest)?);
         let (src_port, dst_port) = (name(&mut rest)?, name(&mut rest)?);
-        let tail: &[u8; 30] = rest.try_into().ok()?;
+        let (tail, rest) = rest.split_first_chunk::<30>()?;
+        let rdma = match rest {
+            [] => None,
+            encoded => {
+                let message = v1::RdmaParameters::decode(encoded).ok()?;
+                let rdma = convert::rdma::parameters(&message).ok()?;
+                // Another form of the same would be another key for one series.
+                (convert::rdma::message(&rdma).encode_to_vec() == encoded).then_some(Some(rdma))?
+            }
+        };
         let short = |at: usize| Some(u16::from_be_bytes(*tail.get(at..)?.first_chunk()?));
         let long = |at: usize| Some(u64::from_be_bytes(*tail.get(at..)?.first_chunk()?));
         let transport = match tail[4] {
             0 => Transport::Udp,
             1 => Transport::Tcp,
+            2 => Transport::RdmaUd,
+            3 => Transport::RdmaRc,
             _ => return None,
         };
         let memory = match tail[5] {
@@ -206,6 +223,7 @@ impl Series {
                 interval_ns: long(10)?,
                 timeout_ns: long(18)?,
                 size_bytes: u32::from_be_bytes(*tail.get(26..)?.first_chunk()?),
+                rdma,
             },
             skewed: tail[7] != 0,
         })
@@ -271,7 +289,10 @@ impl Counts {
             parts.map(railgauge_core::histogram::Window::samples)
         });
         // An agent may claim anything, and none of it must end the thread that stores.
-        let samples = splits.flatten().fold(window.app_rtt.samples(), u64::saturating_add);
+        let completions = window.post_to_completion.as_ref();
+        let completions = completions.map_or(0, railgauge_core::histogram::Window::samples);
+        let others = window.app_rtt.samples().saturating_add(completions);
+        let samples = splits.flatten().fold(others, u64::saturating_add);
         Self {
             windows,
             scheduled: account.scheduled,
@@ -311,6 +332,80 @@ impl Counts {
                 Ok(Self { windows, scheduled, sent, received, lost, samples })
             }
             _ => Err(damaged("counts are of the wrong length")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use railgauge_core::rdma::mtu::PathMtu;
+    use railgauge_core::rdma::operation::{
+        CompletionStamps, MemoryRoute, Method, Operation, Polling, Service,
+    };
+    use railgauge_core::rdma::parameters::RdmaParameters;
+    use railgauge_core::rdma::reliability::Profile;
+
+    use super::*;
+
+    fn series(transport: Transport, rdma: Option<RdmaParameters>) -> Series {
+        let end = |node: &str| Endpoint {
+            node: NodeName::new(node).unwrap(),
+            port: PortName::new("mlx5_0/1").unwrap(),
+            rail: 3,
+        };
+        let (src, dst, memory) = (end("a"), end("b"), Memory::Host);
+        let parameters = Parameters { interval_ns: 1, timeout_ns: 2, size_bytes: 64, rdma };
+        let path = Path { src, dst, transport, memory, flow: 7, dscp: 26 };
+        Series { path, parameters, skewed: false }
+    }
+
+    fn connection(operation: Operation, profile: Profile) -> RdmaParameters {
+        RdmaParameters {
+            method: Method::latency(Service::Connection, operation, true),
+            outstanding: 1,
+            reliability: Some(profile.reliability()),
+            mtu: PathMtu::B4096,
+            service_level: 0,
+            prober_route: MemoryRoute::Host,
+            responder_route: MemoryRoute::Host,
+            polling: Polling::Busy,
+            stamps: CompletionStamps::Raw,
+        }
+    }
+
+    /// Probed otherwise is another series, and so another key; each is read back as it was.
+    #[test]
+    fn keys_are_read_back_and_tell_ways_of_probing_apart() {
+        let datagram = RdmaParameters {
+            method: Method::latency(Service::Datagram, Operation::Send, true),
+            reliability: None,
+            ..connection(Operation::Send, Profile::Continuous)
+        };
+        let all = [
+            series(Transport::Udp, None),
+            series(Transport::Tcp, None),
+            series(Transport::RdmaUd, Some(datagram)),
+            series(Transport::RdmaRc, Some(connection(Operation::Write, Profile::Continuous))),
+            series(Transport::RdmaRc, Some(connection(Operation::Write, Profile::Nccl))),
+            series(Transport::RdmaRc, Some(connection(Operation::Read, Profile::Nccl))),
+        ];
+        let mut keys: Vec<Vec<u8>> = all.iter().map(Series::key).collect();
+        for (series, key) in all.iter().zip(&keys) {
+            assert_eq!(Series::from_key(key).unwrap(), *series);
+        }
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), all.len());
+    }
+
+    #[test]
+    fn one_series_has_one_key() {
+        let key =
+            series(Transport::RdmaRc, Some(connection(Operation::Write, Profile::Nccl))).key();
+        assert!(Series::from_key(&key[..key.len() - 1]).is_err());
+        // An unknown field, and a known one said twice: both decode, and neither is how it is written.
+        for more in [&[0xf8, 0x01, 0x01][..], &[0x20, 0x01]] {
+            assert!(Series::from_key(&[&key, more].concat()).is_err(), "{more:?}");
         }
     }
 }

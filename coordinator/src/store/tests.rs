@@ -42,7 +42,8 @@ fn window(samples: &[u64]) -> PathWindow {
         recorder.drain()
     };
     let kernel = StampSource::Kernel;
-    let parameters = Parameters { interval_ns: 100_000_000, timeout_ns: SECOND, size_bytes: 44 };
+    let parameters =
+        Parameters { interval_ns: 100_000_000, timeout_ns: SECOND, size_bytes: 44, rdma: None };
     let mut window = PathWindow::new(parameters);
     let received = samples.len() as u64;
     window.account = WindowAccount {

@@ -57,6 +57,7 @@ fn canned(order: &v1::SweepOrder, times: u64, lie: bool) -> v1::SweepResult {
             interval_ns: target.interval_ns,
             timeout_ns: target.timeout_ns,
             size_bytes: target.size_bytes,
+            rdma: None,
         };
         let mut window = PathWindow::new(parameters);
         window.app_rtt = app_rtt;

@@ -23,6 +23,7 @@ fn one(samples: &[Option<u64>]) -> PathWindow {
         interval_ns: 1_000_000,
         timeout_ns: 1_000_000_000,
         size_bytes: 44,
+        rdma: None,
     });
     window.account = WindowAccount { scheduled: sent, sent, received, lost, ..Default::default() };
     window.app_rtt = recorded(samples);

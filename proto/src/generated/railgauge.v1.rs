@@ -110,6 +110,52 @@ pub struct Split {
     #[prost(message, optional, tag = "7")]
     pub responder_delay: ::core::option::Option<Series>,
 }
+/// What a queue pair does about loss, in the codes of verbs. A sender promises, and a receiver checks, their ranges.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RdmaReliability {
+    /// Time-out: 4.096 us * 2^code, 1 to 31; 0 waits for ever.
+    #[prost(uint32, tag = "1")]
+    pub ack_timeout: u32,
+    /// 0 to 7.
+    #[prost(uint32, tag = "2")]
+    pub retries: u32,
+    /// 0 to 6; 7 is for ever.
+    #[prost(uint32, tag = "3")]
+    pub rnr_retries: u32,
+    /// 0 to 31.
+    #[prost(uint32, tag = "4")]
+    pub rnr_timer: u32,
+}
+/// How a path was probed over verbs: with other values, another series.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RdmaParameters {
+    #[prost(enumeration = "RdmaOperation", tag = "1")]
+    pub operation: i32,
+    #[prost(enumeration = "RdmaMeasure", tag = "2")]
+    pub measure: i32,
+    #[prost(enumeration = "RdmaCompletion", tag = "3")]
+    pub completion: i32,
+    /// Operations outstanding at a time, from 1.
+    #[prost(uint32, tag = "4")]
+    pub outstanding: u32,
+    /// Of rdma-rc, and of it alone.
+    #[prost(message, optional, tag = "5")]
+    pub reliability: ::core::option::Option<RdmaReliability>,
+    /// 256, 512, 1024, 2048 or 4096.
+    #[prost(uint32, tag = "6")]
+    pub path_mtu_bytes: u32,
+    /// Service level, 0 to 15; on Ethernet the priority.
+    #[prost(uint32, tag = "7")]
+    pub service_level: u32,
+    #[prost(enumeration = "RdmaMemory", tag = "8")]
+    pub prober_memory: i32,
+    #[prost(enumeration = "RdmaMemory", tag = "9")]
+    pub responder_memory: i32,
+    #[prost(enumeration = "RdmaPolling", tag = "10")]
+    pub polling: i32,
+    #[prost(enumeration = "RdmaStamps", tag = "11")]
+    pub stamps: i32,
+}
 /// One path over one wall-aligned interval. A sender promises, and a receiver checks: app_rtt has `received` replies and
 /// `lost` time-outs; the splits' prober delays together have at most `received` samples.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -133,6 +179,13 @@ pub struct Window {
     /// The prober's wall clock was stepped in this window.
     #[prost(bool, tag = "8")]
     pub clock_stepped: bool,
+    /// Of RDMA transports, and of them alone: how the path was probed beside that.
+    #[prost(message, optional, tag = "9")]
+    pub rdma: ::core::option::Option<RdmaParameters>,
+    /// Of RDMA transports: from posting an operation to its completion at the prober, at most one sample for each probe sent.
+    /// Absent where none was taken.
+    #[prost(message, optional, tag = "10")]
+    pub post_to_completion: ::core::option::Option<Series>,
 }
 /// Windows of one agent over one interval, recorded together: what a spool frame holds and what is acknowledged. Its windows have the
 /// keys (agent, instance, first_sequence + index): no key is ever used twice.
@@ -167,6 +220,9 @@ pub enum Transport {
     Unspecified = 0,
     Udp = 1,
     Tcp = 2,
+    /// Since protocol 1.2.
+    RdmaUd = 3,
+    RdmaRc = 4,
 }
 impl Transport {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -178,6 +234,8 @@ impl Transport {
             Self::Unspecified => "TRANSPORT_UNSPECIFIED",
             Self::Udp => "TRANSPORT_UDP",
             Self::Tcp => "TRANSPORT_TCP",
+            Self::RdmaUd => "TRANSPORT_RDMA_UD",
+            Self::RdmaRc => "TRANSPORT_RDMA_RC",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -186,6 +244,8 @@ impl Transport {
             "TRANSPORT_UNSPECIFIED" => Some(Self::Unspecified),
             "TRANSPORT_UDP" => Some(Self::Udp),
             "TRANSPORT_TCP" => Some(Self::Tcp),
+            "TRANSPORT_RDMA_UD" => Some(Self::RdmaUd),
+            "TRANSPORT_RDMA_RC" => Some(Self::RdmaRc),
             _ => None,
         }
     }
@@ -256,6 +316,219 @@ impl StampSource {
             "STAMP_SOURCE_USER" => Some(Self::User),
             "STAMP_SOURCE_DEVICE" => Some(Self::Device),
             "STAMP_SOURCE_UNKNOWN" => Some(Self::Unknown),
+            _ => None,
+        }
+    }
+}
+/// What an RDMA probe asks of its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RdmaOperation {
+    /// Never sent; a receiver refuses it.
+    Unspecified = 0,
+    Send = 1,
+    Write = 2,
+    Read = 3,
+    /// Fetch and add on 8 octets.
+    Atomic = 4,
+}
+impl RdmaOperation {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RDMA_OPERATION_UNSPECIFIED",
+            Self::Send => "RDMA_OPERATION_SEND",
+            Self::Write => "RDMA_OPERATION_WRITE",
+            Self::Read => "RDMA_OPERATION_READ",
+            Self::Atomic => "RDMA_OPERATION_ATOMIC",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RDMA_OPERATION_UNSPECIFIED" => Some(Self::Unspecified),
+            "RDMA_OPERATION_SEND" => Some(Self::Send),
+            "RDMA_OPERATION_WRITE" => Some(Self::Write),
+            "RDMA_OPERATION_READ" => Some(Self::Read),
+            "RDMA_OPERATION_ATOMIC" => Some(Self::Atomic),
+            _ => None,
+        }
+    }
+}
+/// What is measured with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RdmaMeasure {
+    /// Never sent; a receiver refuses it.
+    Unspecified = 0,
+    /// One operation at a time.
+    Latency = 1,
+    /// Several outstanding.
+    Bandwidth = 2,
+}
+impl RdmaMeasure {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RDMA_MEASURE_UNSPECIFIED",
+            Self::Latency => "RDMA_MEASURE_LATENCY",
+            Self::Bandwidth => "RDMA_MEASURE_BANDWIDTH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RDMA_MEASURE_UNSPECIFIED" => Some(Self::Unspecified),
+            "RDMA_MEASURE_LATENCY" => Some(Self::Latency),
+            "RDMA_MEASURE_BANDWIDTH" => Some(Self::Bandwidth),
+            _ => None,
+        }
+    }
+}
+/// How the arrival of data is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RdmaCompletion {
+    /// Never sent; a receiver refuses it.
+    Unspecified = 0,
+    /// By a completion queue entry: sends, reads, atomics.
+    Queue = 1,
+    /// A write, by its last octet in memory.
+    Memory = 2,
+    /// A write, by its immediate data.
+    Immediate = 3,
+}
+impl RdmaCompletion {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RDMA_COMPLETION_UNSPECIFIED",
+            Self::Queue => "RDMA_COMPLETION_QUEUE",
+            Self::Memory => "RDMA_COMPLETION_MEMORY",
+            Self::Immediate => "RDMA_COMPLETION_IMMEDIATE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RDMA_COMPLETION_UNSPECIFIED" => Some(Self::Unspecified),
+            "RDMA_COMPLETION_QUEUE" => Some(Self::Queue),
+            "RDMA_COMPLETION_MEMORY" => Some(Self::Memory),
+            "RDMA_COMPLETION_IMMEDIATE" => Some(Self::Immediate),
+            _ => None,
+        }
+    }
+}
+/// Where an end's data is, and how its device reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RdmaMemory {
+    /// Never sent; a receiver refuses it.
+    Unspecified = 0,
+    Host = 1,
+    /// A GPU's, by a dma-buf.
+    Dmabuf = 2,
+    /// A GPU's, by its address, with nvidia_peermem.
+    Peermem = 3,
+}
+impl RdmaMemory {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RDMA_MEMORY_UNSPECIFIED",
+            Self::Host => "RDMA_MEMORY_HOST",
+            Self::Dmabuf => "RDMA_MEMORY_DMABUF",
+            Self::Peermem => "RDMA_MEMORY_PEERMEM",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RDMA_MEMORY_UNSPECIFIED" => Some(Self::Unspecified),
+            "RDMA_MEMORY_HOST" => Some(Self::Host),
+            "RDMA_MEMORY_DMABUF" => Some(Self::Dmabuf),
+            "RDMA_MEMORY_PEERMEM" => Some(Self::Peermem),
+            _ => None,
+        }
+    }
+}
+/// How the prober waits for completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RdmaPolling {
+    /// Never sent; a receiver refuses it.
+    Unspecified = 0,
+    Busy = 1,
+    /// By interrupt.
+    Event = 2,
+}
+impl RdmaPolling {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RDMA_POLLING_UNSPECIFIED",
+            Self::Busy => "RDMA_POLLING_BUSY",
+            Self::Event => "RDMA_POLLING_EVENT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RDMA_POLLING_UNSPECIFIED" => Some(Self::Unspecified),
+            "RDMA_POLLING_BUSY" => Some(Self::Busy),
+            "RDMA_POLLING_EVENT" => Some(Self::Event),
+            _ => None,
+        }
+    }
+}
+/// The clock of the prober's completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RdmaStamps {
+    /// Never sent; a receiver refuses it.
+    Unspecified = 0,
+    /// The program's.
+    Software = 1,
+    /// Ticks of the device.
+    Raw = 2,
+    /// Nanoseconds, of the device or derived from the host's clock.
+    Wallclock = 3,
+}
+impl RdmaStamps {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RDMA_STAMPS_UNSPECIFIED",
+            Self::Software => "RDMA_STAMPS_SOFTWARE",
+            Self::Raw => "RDMA_STAMPS_RAW",
+            Self::Wallclock => "RDMA_STAMPS_WALLCLOCK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RDMA_STAMPS_UNSPECIFIED" => Some(Self::Unspecified),
+            "RDMA_STAMPS_SOFTWARE" => Some(Self::Software),
+            "RDMA_STAMPS_RAW" => Some(Self::Raw),
+            "RDMA_STAMPS_WALLCLOCK" => Some(Self::Wallclock),
             _ => None,
         }
     }

@@ -95,6 +95,22 @@ pub struct Measures {
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub responder_delay_reason: Option<String>,
+    /// Over verbs; absent for sockets, where nothing is posted.
+    #[serde(flatten)]
+    pub posted: Option<Posted>,
+}
+
+/// The fifth series, of RDMA transports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Posted {
+    /// From posting an operation to its completion at the prober. On a connection that holds the wait for the peer's
+    /// acknowledgement, for a datagram only the departure.
+    // Not optional when it is read: a document without it is one of sockets.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub post_to_completion: Option<LatencySeries>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_to_completion_reason: Option<String>,
 }
 
 impl Measures {
@@ -117,6 +133,7 @@ impl Measures {
             "app_rtt" => self.app_rtt.as_ref(),
             "prober_delay" => self.prober_delay.as_ref(),
             "responder_delay" => self.responder_delay.as_ref(),
+            "post_to_completion" => self.posted.as_ref()?.post_to_completion.as_ref(),
             _ => None,
         }
     }

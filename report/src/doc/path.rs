@@ -4,7 +4,7 @@ use railgauge_core::finding::Verdict;
 use railgauge_core::path::Path;
 use serde::{Deserialize, Serialize};
 
-use super::Measures;
+use super::{Measures, RdmaDoc};
 
 /// One path, and what was measured on it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct PathDoc {
     /// The rail of `dst`; absent when it is the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dst_rail: Option<u16>,
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp`, `rdma-ud` or `rdma-rc`.
     pub transport: String,
     /// `host`.
     pub memory: String,
@@ -31,6 +31,9 @@ pub struct PathDoc {
     pub flow: u16,
     /// Differentiated services code point.
     pub dscp: u8,
+    /// How it was probed over verbs; absent for sockets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rdma: Option<RdmaDoc>,
     /// The round of a sweep in which it was measured, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round: Option<u32>,

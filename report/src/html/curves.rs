@@ -292,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_curve_of_the_fleet_is_of_all_of_it_or_is_not() {
-        let parameters = Parameters { interval_ns: 1, timeout_ns: 1_000_000_000, size_bytes: 64 };
+        let parameters =
+            Parameters { interval_ns: 1, timeout_ns: 1_000_000_000, size_bytes: 64, rdma: None };
         let mut window = PathWindow::new(parameters);
         let mut recorder = Recorder::new();
         (1..100).for_each(|n| recorder.record(n * 1_000));

@@ -74,6 +74,7 @@ fn window(
         interval_ns: 2_000_000,
         timeout_ns: TIMEOUT_NS,
         size_bytes: 44,
+        rdma: None,
     });
     for _ in 0..n {
         window.account.scheduled += 1;

@@ -78,6 +78,7 @@ fn window(random: &mut Pcg64Mcg) -> PathWindow {
         interval_ns: 3_000_000,
         timeout_ns: 200_000_000,
         size_bytes: 44,
+        rdma: None,
     });
     window.account = WindowAccount {
         scheduled: SAMPLES + lost,

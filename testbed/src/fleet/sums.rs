@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn window(samples: &[u64]) -> PathWindow {
-        let parameters = Parameters { interval_ns: 1, timeout_ns: 2, size_bytes: 44 };
+        let parameters = Parameters { interval_ns: 1, timeout_ns: 2, size_bytes: 44, rdma: None };
         let mut window = PathWindow::new(parameters);
         let count = samples.len() as u64;
         window.account.scheduled = count;

@@ -141,12 +141,14 @@ fn an_older_file_is_upgraded_and_a_newer_one_is_not_touched() {
     let (name, batches) = filled(dir.path());
     let mut whole = Merged::new();
     batches.iter().for_each(|batch| add(&mut whole, batch));
-    file::rewrite_schema(&dir.path().join(&name), 0);
-    agrees(&opened(dir.path()), &whole, 8);
-    file::rewrite_schema(&dir.path().join(&name), 2);
+    for older in [0, 1] {
+        file::rewrite_schema(&dir.path().join(&name), older);
+        agrees(&opened(dir.path()), &whole, 8);
+    }
+    file::rewrite_schema(&dir.path().join(&name), 3);
     let before = std::fs::read_dir(dir.path()).unwrap().count();
     let error = Store::open(Config::new(dir.path().into())).unwrap_err().to_string();
-    assert!(error.contains("has schema 2, and this version knows schemas up to 1"), "{error}");
+    assert!(error.contains("has schema 3, and this version knows schemas up to 2"), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
 }
 
