@@ -28,6 +28,7 @@ mod standard;
 mod sweep;
 mod tls_cost;
 mod truth;
+mod verbs;
 
 use crate::harness::Bench;
 use crate::{Failure, repo::Repo};
@@ -106,6 +107,7 @@ pub static ROWS: &[Row] = &[
     rotation::ROW,
     scrape::ROW,
     guest::ROW,
+    verbs::ROW,
     service::ROW,
     packages::ROW,
 ];

@@ -124,3 +124,28 @@ pub(super) fn destroyed(kind: Kind, device: &str, rc: c_int) -> bool {
     tracing::warn!(%device, ?kind, %error, "not destroyed; the kernel takes it back with the context");
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_taken_back_is_counted_by_kind() {
+        let before = undestroyed().address_handles;
+        assert!(destroyed(Kind::AddressHandle, "rxe1", 0));
+        assert_eq!(undestroyed().address_handles, before);
+        assert!(!destroyed(Kind::AddressHandle, "rxe1", libc::EBUSY));
+        assert!(!destroyed(Kind::AddressHandle, "rxe1", -libc::EIO));
+        assert_eq!(undestroyed().address_handles, before + 2);
+    }
+
+    #[test]
+    fn only_a_limit_explains_that_memory_is_not_locked() {
+        let errno = io::Error::from_raw_os_error;
+        assert_eq!(LockedMemory::explains(&errno(libc::EINVAL)), None);
+        let (soft, _) =
+            nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK).unwrap();
+        let expected = (soft != libc::RLIM_INFINITY).then_some(LockedMemory { limit_bytes: soft });
+        assert_eq!(LockedMemory::explains(&errno(libc::ENOMEM)), expected);
+    }
+}
