@@ -9,3 +9,4 @@ pub mod inventory;
 pub mod rdma_counters;
 pub mod socket;
 pub mod thread;
+pub mod verbs;

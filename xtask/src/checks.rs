@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that README and CI call "the tests", in one run that ends in a count.
 
 use crate::rows::{self, Judged, ROWS, Row, Scale};
-use crate::{Failure, command, repo::Repo, rules, say, screen, tidy, tools};
+use crate::{Failure, command, oracle, repo::Repo, rules, say, screen, tidy, tools};
 use std::ffi::OsString;
 use std::process::Command;
 
@@ -51,6 +51,8 @@ pub fn run(repo: &Repo) -> Result<bool, Failure> {
         heading(name);
         tally.add(counted(&command::run(cargo_command(repo, arguments))?));
     }
+    heading("verbs ABI");
+    tally.add(counted(&command::run(oracle::command(repo, &cargo()))?));
     if release(repo)? {
         tally.add(rows_in_miniature(repo));
     } else {

@@ -60,9 +60,16 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, mut command: Command, name: &str) -> Result<Running, Failure> {
+        self.note(&without_ports(&command::shown(&command)));
+        command.current_dir(&self.scratch).env("NO_COLOR", "1");
+        Running::start(command, name, &self.scratch.join(name))
+    }
+
+    /// Keeps a command line for [`Bench::commands`].
+    pub fn note(&self, line: &str) {
         // A record says what ran, not in whose directory.
         let root = format!("{}/", self.repo.root().display());
-        let mut shown = without_ports(&command::shown(&command).replace(&root, ""));
+        let mut shown = line.replace(&root, "");
         if let Some((end, _)) = shown.char_indices().nth(LONGEST_COMMAND) {
             shown.truncate(end);
             shown.push('…');
@@ -71,8 +78,6 @@ impl<'a> Bench<'a> {
         if !commands.contains(&shown) {
             commands.push(shown);
         }
-        command.current_dir(&self.scratch).env("NO_COLOR", "1");
-        Running::start(command, name, &self.scratch.join(name))
     }
 
     /// Starts `command` and waits for its end.

@@ -1,7 +1,10 @@
 //! The project's own steps, the same in CI and by hand: `cargo xtask --help` lists them.
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
+use xtask::guest::{self, Job};
 use xtask::{Failure, checks, demo, deny, generated, long, package, repo::Repo, say, tidy, tools};
 
 #[derive(Parser)]
@@ -44,6 +47,21 @@ enum Step {
     Deny,
     /// Check the house rules: dependency direction, unsafe code, licences, texts, generated files
     Tidy,
+    /// Run a command in a guest with four soft-RoCE NICs: testbed/guest/README.md
+    Guest {
+        /// Leave the fabric for the command to make
+        #[arg(long)]
+        bare: bool,
+        /// How long the command may run, in seconds
+        #[arg(long, default_value_t = 600)]
+        limit: u64,
+        /// Memory of the guest in MiB
+        #[arg(long, default_value_t = 2048)]
+        memory: u32,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,6 +77,12 @@ fn main() -> ExitCode {
 fn run(step: &Step) -> Result<ExitCode, Failure> {
     let repo = Repo::find()?;
     let good = match step {
+        Step::Guest { bare, limit, memory, command } => {
+            let mut job = Job::new(command);
+            (job.has_fabric, job.memory_mib) = (!bare, *memory);
+            job.limit = Duration::from_secs(*limit);
+            return guest::by_hand(&repo, &job);
+        }
         Step::Test => checks::run(&repo)?,
         Step::Long { status: true, .. } => long::status(&repo)?,
         Step::Long { table: true, .. } => long::write_table(&repo).map(|()| true)?,

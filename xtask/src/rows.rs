@@ -11,6 +11,7 @@ mod fault;
 mod first_run;
 mod fleet_conservation;
 mod fuzz;
+mod guest;
 mod ingest;
 mod intervals;
 mod merging;
@@ -27,6 +28,7 @@ mod standard;
 mod sweep;
 mod tls_cost;
 mod truth;
+mod verbs;
 
 use crate::harness::Bench;
 use crate::{Failure, repo::Repo};
@@ -104,6 +106,8 @@ pub static ROWS: &[Row] = &[
     tls_cost::ROW,
     rotation::ROW,
     scrape::ROW,
+    guest::ROW,
+    verbs::ROW,
     service::ROW,
     packages::ROW,
 ];

@@ -1,7 +1,7 @@
 //! What the tests need beside Rust and a C compiler, installed where it is missing: as root by apt, without root
 //! unpacked below `target/tools`. What cannot be had is an error that says so, never a test left out in silence.
 
-use crate::{Failure, command, repo::Repo, say};
+use crate::{Failure, command, guest, oracle, packages, repo::Repo, say};
 use nix::unistd::Uid;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +13,8 @@ struct Tool {
     wanted_for: &'static str,
     /// Unpacked even as root: installed, it would start a service.
     unpacked: bool,
+    /// Without root it is unpacked with all packages that it needs and that are not here, in a directory of its own.
+    with_needs: bool,
 }
 
 const TOOLS: &[Tool] = &[
@@ -28,15 +30,25 @@ const TOOLS: &[Tool] = &[
     installed("unshare", "util-linux", "machines of the tests' own"),
     installed("systemd-analyze", "systemd", "services under a real service manager"),
     Tool {
+        program: QEMU,
+        package: "qemu-system-x86",
+        wanted_for: "a guest whose kernel can do RDMA",
+        unpacked: false,
+        with_needs: true,
+    },
+    Tool {
         program: "promtool",
         package: "prometheus",
         wanted_for: "checking the alert rules",
         unpacked: true,
+        with_needs: false,
     },
 ];
 
+const QEMU: &str = "qemu-system-x86_64";
+
 const fn installed(program: &'static str, package: &'static str, wanted_for: &'static str) -> Tool {
-    Tool { program, package, wanted_for, unpacked: false }
+    Tool { program, package, wanted_for, unpacked: false, with_needs: false }
 }
 
 /// The Python packages that check our bytes, pinned: an oracle that changes by itself proves nothing.
@@ -55,8 +67,10 @@ pub fn prepare(repo: &Repo) -> Result<(), Failure> {
             failures.push(failure.to_string());
         }
     }
-    if let Err(failure) = prepare_python(repo) {
-        failures.push(failure.to_string());
+    for done in [prepare_python(repo), guest::prepare(repo).map(drop), oracle::prepare(repo)] {
+        if let Err(failure) = done {
+            failures.push(failure.to_string());
+        }
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("; "))) }
 }
@@ -112,6 +126,24 @@ pub fn python(repo: &Repo) -> PathBuf {
     venv(repo).join("bin/python")
 }
 
+/// QEMU, emulating x86_64: a command that finds its own parts where they are, for arguments to be added.
+///
+/// # Errors
+/// When [`prepare`] did not get it.
+pub fn qemu(repo: &Repo) -> Result<Command, Failure> {
+    let program = program(repo, QEMU)?;
+    let home = tools(repo).join(QEMU).join("usr");
+    // Should we be killed, it dies too.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(&program);
+    if program.starts_with(&home) {
+        let libraries = home.join("lib/x86_64-linux-gnu");
+        command.env("QEMU_MODULE_DIR", libraries.join("qemu")).env("LD_LIBRARY_PATH", libraries);
+        command.arg("-L").arg(home.join("share/qemu")).arg("-L").arg(home.join("share/seabios"));
+    }
+    Ok(command)
+}
+
 fn venv(repo: &Repo) -> PathBuf {
     tools(repo).join("venv")
 }
@@ -123,11 +155,12 @@ fn tools(repo: &Repo) -> PathBuf {
 /// A program on the PATH, where Debian keeps what only root needs, or where we unpacked it.
 fn find(repo: &Repo, program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let unpacked = tools(repo).join("debian");
+    let unpacked = unpacked(repo);
     let unpacked = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|below| unpacked.join(below));
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .chain(unpacked)
+        .chain([tools(repo).join(program).join("usr/bin")])
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
 }
@@ -136,7 +169,11 @@ fn install(repo: &Repo, tool: &Tool) -> Result<(), Failure> {
     let package = tool.package;
     say!("{} is missing ({}): fetching Debian's {package}", tool.program, tool.wanted_for);
     let by_apt_too = Uid::effective().is_root() && !tool.unpacked;
-    let done = if by_apt_too { by_apt(package) } else { unpack(repo, package) };
+    let done = match () {
+        () if by_apt_too => by_apt(package),
+        () if tool.with_needs => unpack_with_needs(repo, tool),
+        () => unpack(repo, package),
+    };
     done.and_then(|()| match find(repo, tool.program) {
         Some(_) => Ok(()),
         None => Err(Failure::new(format!("{package} holds no program `{}`", tool.program))),
@@ -145,6 +182,39 @@ fn install(repo: &Repo, tool: &Tool) -> Result<(), Failure> {
         let what = format!("{} ({}) cannot be had", tool.program, tool.wanted_for);
         Failure::because(what, format!("{failure}; install it by hand: apt install {package}"))
     })
+}
+
+/// Where packages are unpacked without root.
+pub fn unpacked(repo: &Repo) -> PathBuf {
+    tools(repo).join("debian")
+}
+
+/// Fetches Debian packages that hold no program: installed as root; otherwise unpacked below `target/tools/debian`, with what they need and
+/// this machine lacks.
+///
+/// # Errors
+/// When one cannot be had.
+pub fn fetch(wanted_for: &str, repo: &Repo, names: &[&str]) -> Result<(), Failure> {
+    let all = names.join(" ");
+    say!("missing ({wanted_for}): fetching Debian's {all}");
+    let done = if Uid::effective().is_root() {
+        names.iter().try_for_each(|name| by_apt(name))
+    } else {
+        unpack_all(repo, names)
+    };
+    done.map_err(|failure| {
+        let what = format!("{all} ({wanted_for}) cannot be had");
+        Failure::because(what, format!("{failure}; install by hand: apt install {all}"))
+    })
+}
+
+fn unpack_all(repo: &Repo, names: &[&str]) -> Result<(), Failure> {
+    let fetched = tools(repo).join("packages/with-needs");
+    for package in packages::fetch(&packages::missing(names)?, &fetched)? {
+        packages::unpack(&package, &unpacked(repo), &[])?;
+    }
+    let _ = std::fs::remove_dir_all(fetched);
+    Ok(())
 }
 
 fn by_apt(package: &str) -> Result<(), Failure> {
@@ -160,7 +230,7 @@ fn apt_get(arguments: &[&str]) -> Result<(), Failure> {
 
 /// Fetches a package without root and unpacks it below `target/tools/debian`.
 fn unpack(repo: &Repo, package: &str) -> Result<(), Failure> {
-    let (packages, into) = (tools(repo).join("packages"), tools(repo).join("debian"));
+    let (packages, into) = (tools(repo).join("packages"), unpacked(repo));
     std::fs::create_dir_all(&packages)
         .map_err(|error| Failure::because(format!("cannot make {}", packages.display()), error))?;
     let mut download = Command::new("apt-get");
@@ -169,6 +239,17 @@ fn unpack(repo: &Repo, package: &str) -> Result<(), Failure> {
     let mut extract = Command::new("dpkg");
     extract.arg("-x").arg(fetched(&packages, package)?).arg(&into);
     command::must(extract).map(drop)
+}
+
+/// The same with what the package needs. It is found by [`qemu`] and its like, not by other programs.
+fn unpack_with_needs(repo: &Repo, tool: &Tool) -> Result<(), Failure> {
+    let fetched = tools(repo).join("packages").join(tool.program);
+    let into = tools(repo).join(tool.program);
+    for package in packages::fetch(&packages::missing(&[tool.package])?, &fetched)? {
+        packages::unpack(&package, &into, &[])?;
+    }
+    let _ = std::fs::remove_dir_all(fetched);
+    Ok(())
 }
 
 fn fetched(packages: &Path, package: &str) -> Result<PathBuf, Failure> {
@@ -229,7 +310,7 @@ fn make_venv_without_ensurepip(repo: &Repo, interpreter: &Path) -> Result<(), Fa
     let mut make = Command::new(interpreter);
     make.args(["-m", "venv", "--clear", "--without-pip"]).arg(venv(repo));
     command::must(make)?;
-    let wheels = tools(repo).join("debian/usr/share/python-wheels");
+    let wheels = unpacked(repo).join("usr/share/python-wheels");
     let wheel = std::fs::read_dir(&wheels)
         .into_iter()
         .flatten()
