@@ -38,7 +38,7 @@ const KERNEL_COMPLAINTS: &[&str] = &[
 /// What is to run in a guest, once.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Program and arguments; the program is looked for in the guest's PATH, or is a path of the host outside `/tmp` and `/run`.
+    /// Program and arguments; the program is looked for in the guest's PATH, or is a path of the host outside `/run`.
     pub command: Vec<OsString>,
     /// Further environment. `GUEST_OUT` is a directory whose files come back, `GUEST_FABRIC` the path of `testbed/guest/fabric.sh`.
     pub environment: Vec<(String, OsString)>,
@@ -226,7 +226,7 @@ fn script(repo: &Repo, job: &Job) -> Result<Vec<u8>, Failure> {
     let mut script = b"cd ".to_vec();
     script.extend(quoted(root.as_os_str()));
     // RDMA needs memory that stays where it is; nobody's home is in the guest.
-    script.extend(b"\nulimit -l unlimited\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 GUEST_OUT=/guest/out");
+    script.extend(b" || exit 125\nulimit -l unlimited\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 GUEST_OUT=/guest/out");
     let own = [("GUEST_FABRIC".to_owned(), fabric.into_os_string())];
     for (name, value) in own.iter().chain(&job.environment) {
         script.extend(format!(" {name}=").into_bytes());
