@@ -183,7 +183,8 @@ fn made_up_paths_of_one_node_leave_the_others_judged() {
     let start = now.as_unix_nanos() / (10 * SECOND) * 10 * SECOND - 10 * SECOND;
     for batch in 0..10u32 {
         let paths = (0..1_024).map(|n| v1::Path { flow: 1 + batch * 1_024 + n, ..path(0, 1) });
-        let parameters = Parameters { interval_ns: 1, timeout_ns: SECOND, size_bytes: 72 };
+        let parameters =
+            Parameters { interval_ns: 1, timeout_ns: SECOND, size_bytes: 72, rdma: None };
         let empty = PathWindow::new(parameters);
         let message = v1::WindowBatch {
             agent: name(0),
