@@ -7,6 +7,7 @@ use crate::package::Packed;
 use crate::process::{Running, pause, wait_for};
 use crate::rows::Outcome;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -192,11 +193,12 @@ impl<'a> Crew<'a> {
         let file = self.machine.directory().join("probes");
         let lines = std::fs::read_to_string(&file)
             .map_err(|error| Failure::because(format!("cannot read {}", file.display()), error))?;
-        let times = lines.lines().filter_map(|line| {
-            let (time, address) = line.split_once(' ')?;
-            (address == ADDRESS).then(|| time.parse::<i64>().ok()).flatten()
-        });
-        Ok(times.filter(|time| *time > from).min())
+        let sent: Vec<(i64, &str)> =
+            lines.lines().filter_map(|line| sent_by(ADDRESS, line)).collect();
+        // A probe may be on its way when its process is killed: the next process has other sockets.
+        let before: HashSet<&str> =
+            sent.iter().filter(|(time, _)| *time <= from).map(|(_, port)| *port).collect();
+        Ok(sent.iter().filter(|(_, port)| !before.contains(port)).map(|(time, _)| *time).min())
     }
 
     /// When the journal of a unit first said such a thing after `from`, by the wall clock.
@@ -270,4 +272,11 @@ fn copy(from: &PathBuf, to: &PathBuf) -> Result<(), Failure> {
     std::fs::copy(from, to)
         .map(drop)
         .map_err(|error| Failure::because(format!("cannot copy {}", from.display()), error))
+}
+
+/// When it left and from which port, where a line of `probes.py` is of a probe from that address.
+fn sent_by<'l>(address: &str, line: &'l str) -> Option<(i64, &'l str)> {
+    let (time, sender) = line.split_once(' ')?;
+    let (from, port) = sender.split_once(' ')?;
+    (from == address).then(|| time.parse().ok().map(|time| (time, port))).flatten()
 }
