@@ -11,6 +11,7 @@ pub mod mesh;
 pub mod ping;
 mod probe_thread;
 mod pulse;
+pub mod rdma;
 pub mod reflect;
 pub mod spool;
 pub mod target;
@@ -58,6 +59,20 @@ pub(crate) fn receive_buffer_for(interval: Duration, timeout: Duration, size: us
 
 /// The version that results name: package version and commit.
 pub const VERSION: &str = env!("RAILGAUGE_VERSION");
+
+/// An error with its causes, in one line, without saying anything twice.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
 
 /// A time as RFC 3339 in UTC, with milliseconds.
 pub(crate) fn rfc3339(at: Wall) -> String {

@@ -2,6 +2,7 @@
 
 mod begin;
 mod causes;
+pub mod rdma;
 pub mod report;
 mod series;
 mod validity;
@@ -20,7 +21,10 @@ use railgauge_fabric::thread::PinError;
 use crate::WaitMode;
 pub use crate::probe_thread::recording::{SplitWindows, WindowReport};
 use crate::probe_thread::{FlowError, ProbeEnd, ProbeThread, StartError};
+use crate::rdma::rc::RcStartError;
 use crate::target::{Family, TargetError};
+use begin::Run;
+pub use rdma::{RdmaConfig, RdmaEnd, RdmaUsage};
 pub use report::PingReport;
 pub use series::RunSeries;
 
@@ -31,6 +35,10 @@ pub enum Transport {
     Udp,
     /// A connection: loss shows as delay.
     Tcp,
+    /// RDMA datagrams: loss shows as loss.
+    RdmaUd,
+    /// An RDMA connection: loss shows as delay.
+    RdmaRc,
 }
 
 impl Transport {
@@ -39,14 +47,16 @@ impl Transport {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::RdmaUd => "rdma-ud",
+            Self::RdmaRc => "rdma-rc",
         }
     }
 
-    /// The port of a target that names none (contract: STAMP's own for UDP, the agent's for TCP).
+    /// The port of a target that names none (contract: STAMP's own for UDP, the agent's for TCP and for exchanging RDMA endpoints).
     pub const fn default_port(self) -> u16 {
         match self {
             Self::Udp => 862,
-            Self::Tcp => 7463,
+            Self::Tcp | Self::RdmaUd | Self::RdmaRc => 7463,
         }
     }
 }
@@ -94,6 +104,8 @@ pub struct PingConfig {
     pub key: Option<Key>,
     /// Whether to keep every outcome.
     pub keep_outcomes: bool,
+    /// What is asked of an RDMA device, where the transport is one.
+    pub rdma: Option<RdmaConfig>,
 }
 
 /// Why nothing was measured; each names the thing and the way out.
@@ -127,6 +139,12 @@ pub enum PingError {
     /// Sockets or schedule.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// What cannot be asked of an RDMA device.
+    #[error(transparent)]
+    RdmaUsage(#[from] RdmaUsage),
+    /// No RDMA connection.
+    #[error(transparent)]
+    Rdma(#[from] RcStartError),
     /// The thread could not be made.
     #[error("cannot start the probe thread")]
     Thread(#[source] std::io::Error),
@@ -141,7 +159,10 @@ impl PingError {
             Self::Start(StartError::Flow(FlowError::Open(e))) => {
                 matches!(e, OpenError::NotOurs { .. })
             }
+            Self::Start(StartError::Flow(FlowError::RdmaUd(e))) => rdma::is_usage_of_datagrams(e),
             Self::Start(e) => matches!(e, StartError::Session(_)),
+            Self::RdmaUsage(_) => true,
+            Self::Rdma(e) => rdma::is_usage(e),
             Self::Thread(_) => false,
         }
     }
@@ -162,6 +183,8 @@ pub struct PingRun {
     pub pinned: Result<usize, String>,
     /// What the thread left behind.
     pub end: ProbeEnd,
+    /// And what RDMA left, where it was.
+    pub rdma: Option<RdmaEnd>,
     /// The series.
     pub series: RunSeries,
 }
@@ -184,14 +207,25 @@ pub fn run(
     stop: &AtomicBool,
     mut on: impl FnMut(Option<&WindowReport>, Progress),
 ) -> Result<PingRun, PingError> {
-    let beginning = begin::resolve(&config)?;
+    let beginning = begin::resolve(config)?;
     let (windows, received) = mpsc::channel();
     let mut series = RunSeries::default();
-    let (end, pinned) = thread::scope(|scope| {
+    let (end, rdma, pinned) = thread::scope(|scope| {
         let (run, placement) = (beginning.run, beginning.placement);
         let probe = move || -> Result<_, PingError> {
             let pinned = placement.apply()?;
-            Ok((ProbeThread::open(run, windows, stop)?.run(), pinned))
+            match run {
+                Run::Packets(run) => {
+                    let end = ProbeThread::open(*run, windows, stop)?.run();
+                    let rdma = end.connected.clone();
+                    let rdma = rdma.map(|connected| RdmaEnd::Datagrams(Box::new(connected)));
+                    Ok((end, rdma, pinned))
+                }
+                Run::Rdma(run) => {
+                    let (end, rdma) = run.measure(windows, stop)?;
+                    Ok((end, Some(rdma), pinned))
+                }
+            }
         };
         let name = thread::Builder::new().name("probe".to_owned());
         let probe = name.spawn_scoped(scope, probe).map_err(PingError::Thread)?;
@@ -213,7 +247,8 @@ pub fn run(
     })?;
     let (peer, size_bytes) = (beginning.peer, beginning.size_bytes);
     let wanted_receive_buffer = beginning.wanted_receive_buffer;
-    Ok(PingRun { config, peer, size_bytes, wanted_receive_buffer, pinned, end, series })
+    let config = beginning.config;
+    Ok(PingRun { config, peer, size_bytes, wanted_receive_buffer, pinned, end, rdma, series })
 }
 
 /// One finished probe as a line of `--samples`: `seq,slot_ns,app_rtt_ns,network_rtt_ns,prober_delay_ns,responder_delay_ns`,

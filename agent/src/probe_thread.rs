@@ -111,8 +111,7 @@ impl<'a> ProbeThread<'a> {
         let length = run.template.len();
         let open = |options: &FlowOptions| Flow::open(options, length);
         let flows: Vec<Flow> = run.flows.iter().map(open).collect::<Result<_, _>>()?;
-        let stamped = |flow: &Flow| flow.socket().is_some_and(|s| s.stamps().is_ok());
-        let transmit_stamps = flows.iter().all(stamped);
+        let transmit_stamps = flows.iter().all(Flow::is_stamped);
         let flow_count = u16::try_from(flows.len()).unwrap_or(u16::MAX);
         let kept = usize::try_from(run.session.count).unwrap_or(usize::MAX);
         let outcomes = run.keep_outcomes.then(|| Vec::with_capacity(kept));
@@ -417,6 +416,7 @@ impl<'a> ProbeThread<'a> {
             unrecorded: self.recording.unrecorded,
             mtu: self.mtu.or_else(|| self.flows.first()?.socket()?.path_mtu()),
             flows: self.flows.iter().map(FlowEnd::of).collect(),
+            connected: self.flows.first().and_then(Flow::connected).cloned(),
             outcomes: self.outcomes.unwrap_or_default(),
             first_counted_slot: self.session.first_counted_slot(),
             started_at: self.started_at,

@@ -22,6 +22,9 @@ use railgauge_fabric::thread::PinError;
 
 use crate::WaitMode;
 use crate::ping::Transport;
+use crate::rdma::responder::{self, ResponderConfig, RunError};
+use crate::rdma::{Port, PortError, PortWish};
+pub(crate) use datagrams::place;
 pub use key_ring::KeyRing;
 pub use report::ReflectReport;
 
@@ -45,6 +48,8 @@ pub struct ReflectConfig {
     pub keys: Vec<Key>,
     /// Whether other requests are answered.
     pub plain: PlainRequests,
+    /// Which RDMA port, where the transport is one.
+    pub rdma: PortWish,
 }
 
 /// Why a reflector cannot run.
@@ -66,6 +71,12 @@ pub enum ReflectError {
     /// The processor.
     #[error(transparent)]
     Pin(#[from] PinError),
+    /// The RDMA port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// What answers RDMA.
+    #[error(transparent)]
+    Rdma(#[from] RunError),
     /// The thread could not be made.
     #[error("cannot start the responder thread")]
     Thread(#[source] io::Error),
@@ -79,6 +90,7 @@ impl ReflectError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Pin(_) | Self::Open(OpenError::NotOurs { .. }) => true,
+            Self::Port(e) => e.is_usage(),
             Self::Listen { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::AddrNotAvailable)
             }
@@ -141,6 +153,7 @@ pub struct Responder {
 enum Sockets {
     Udp(Vec<railgauge_fabric::socket::UdpSocket>),
     Tcp(Vec<std::net::TcpListener>),
+    Rdma(Vec<std::net::TcpListener>, Box<Port>),
 }
 
 impl Responder {
@@ -150,6 +163,10 @@ impl Responder {
         let sockets = match config.transport {
             Transport::Udp => Sockets::Udp(datagrams::open(&config)?),
             Transport::Tcp => Sockets::Tcp(streams::open(&config)?),
+            Transport::RdmaUd | Transport::RdmaRc => {
+                let port = Port::open(&config.rdma)?;
+                Sockets::Rdma(streams::open(&config)?, Box::new(port))
+            }
         };
         let keys = KeyRing::new(config.keys.clone());
         Ok(Self { keys, config, sockets, reflected: Arc::default() })
@@ -165,6 +182,11 @@ impl Responder {
         match &self.sockets {
             Sockets::Udp(sockets) => sockets.iter().map(datagrams::listening).collect(),
             Sockets::Tcp(listeners) => listeners.iter().filter_map(streams::listening).collect(),
+            Sockets::Rdma(listeners, port) => {
+                let listening = listeners.iter().filter_map(streams::listening);
+                let why = format!("on {} {}", port.name, port.now.gid);
+                listening.map(|one| Listening { stamps: Err(why.clone()), ..one }).collect()
+            }
         }
     }
 
@@ -175,15 +197,27 @@ impl Responder {
 
     /// Answers until `stop` is set.
     pub fn run(self, stop: &AtomicBool) -> Result<ReflectReport, ReflectError> {
-        let reflector = Reflector::new(ReflectorConfig {
+        let config_of_reflector = ReflectorConfig {
             plain: self.config.plain,
             max_rate: self.config.max_rate,
             ..ReflectorConfig::default()
-        });
+        };
+        let reflector = Reflector::new(config_of_reflector.clone());
         let (mode, cpu, keys) = (self.config.mode, self.config.cpu, self.keys);
         let reflected = self.reflected;
         match self.sockets {
             Sockets::Tcp(listeners) => streams::run(listeners, reflector, keys, stop),
+            Sockets::Rdma(listeners, port) => {
+                let config = ResponderConfig {
+                    port: self.config.rdma,
+                    service: self.config.transport.service(),
+                    mode,
+                    cpu,
+                    reflector: config_of_reflector,
+                    keys,
+                };
+                Ok(ReflectReport::of_rdma(responder::run(&listeners, *port, &config, stop)?))
+            }
             Sockets::Udp(sockets) => thread::scope(|scope| {
                 let respond = move || -> Result<_, ReflectError> {
                     datagrams::place(cpu)?;

@@ -75,6 +75,47 @@ pub enum Transport {
     Udp,
     /// STAMP packets over a connection: loss shows as delay.
     Tcp,
+    /// STAMP packets in RDMA datagrams: loss shows as loss.
+    RdmaUd,
+    /// Operations on an RDMA connection: loss shows as delay.
+    RdmaRc,
+}
+
+/// What an RDMA connection is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Op {
+    /// A write, answered by a write.
+    Write,
+    /// A send, answered by a send.
+    Send,
+    /// A read, which the other side's device answers.
+    Read,
+    /// An atomic on 8 octets, which the other side's device answers.
+    Atomic,
+    /// How much can be written.
+    WriteBw,
+    /// How much can be read.
+    ReadBw,
+}
+
+/// How the end of an RDMA write is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Completion {
+    /// By memory with --busy-poll where both devices promise to write it in order, else by immediate data.
+    Auto,
+    /// By its last octet in memory, whether or not that is promised.
+    Memory,
+    /// By immediate data.
+    Imm,
+}
+
+/// Time-outs and retries of an RDMA connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Time-out 14, retries 7, not-ready retries 6: a dead path is an error after seconds.
+    Continuous,
+    /// What NCCL sets: time-out 20, retries 7, not-ready retries 7.
+    Nccl,
 }
 
 /// Formats of timestamps in packets.
@@ -96,13 +137,13 @@ reply, or nothing could be sent. A condition that the run cannot tell does not h
 pub struct PingArgs {
     /// As typed.
     #[arg(
-        help = "host, host:port, IPv4, IPv4:port, IPv6 or [IPv6]:port; the port is 862 unless given (tcp: 7463)"
+        help = "host, host:port, IPv4, IPv4:port, IPv6 or [IPv6]:port; the port is 862 unless given (tcp, rdma-ud, rdma-rc: 7463)"
     )]
     pub target: String,
     /// What carries the probes
     #[arg(long, value_enum, default_value = "udp")]
     pub transport: Transport,
-    /// Time between intended sends, from 1us to 1h
+    /// Time between intended sends, from 1us to 1h; rdma-rc: 0 for a closed loop, as perftest's
     #[arg(long, default_value = "1ms", value_parser = interval, allow_hyphen_values = true)]
     pub interval: Duration,
     /// How long to measure, after the warm-up, from 1ms to 30d [default: 10s]
@@ -117,9 +158,9 @@ pub struct PingArgs {
     /// Probes before those that count; discarded
     #[arg(long, default_value = "50", value_parser = number::whole(0_u64..=1_000_000), allow_hyphen_values = true)]
     pub warmup: u64,
-    /// Least octets of UDP payload; the packet is never smaller than STAMP and its telemetry, 72 octets
-    #[arg(long, default_value = "44", value_parser = size, allow_hyphen_values = true)]
-    pub size: usize,
+    /// Least octets of payload; STAMP packets are never smaller than STAMP and its telemetry, 72 octets [default: 44; rdma-rc: 2, write-bw and read-bw: 64KiB]
+    #[arg(long, value_parser = size, allow_hyphen_values = true)]
+    pub size: Option<usize>,
     /// Send the base packet alone, without telemetry TLVs: the network RTT is then an upper bound
     #[arg(long)]
     pub bare: bool,
@@ -129,9 +170,21 @@ pub struct PingArgs {
     /// Pin the probe thread to this CPU [default: where it starts]
     #[arg(long, value_parser = number::whole(0..=MOST_CPUS), allow_hyphen_values = true)]
     pub cpu: Option<usize>,
-    /// Pin the probe thread to the NUMA node of this network or RDMA device
-    #[arg(long, conflicts_with = "cpu")]
+    /// Pin the probe thread to the NUMA node of this network or RDMA device; rdma-ud and rdma-rc: probe through it (mlx5_0, mlx5_0/1)
+    #[arg(long)]
     pub device: Option<String>,
+    /// What an RDMA connection is asked to do [default: write]
+    #[arg(long, value_enum)]
+    pub op: Option<Op>,
+    /// How the end of an RDMA write is seen [default: auto]
+    #[arg(long, value_enum)]
+    pub completion: Option<Completion>,
+    /// Time-outs and retries of an RDMA connection [default: continuous]
+    #[arg(long, value_enum)]
+    pub profile: Option<Profile>,
+    /// Operations outstanding, for write-bw and read-bw [default: 128]
+    #[arg(long, value_parser = number::whole(1_u16..=1024), allow_hyphen_values = true)]
+    pub depth: Option<u16>,
     /// Send from this address
     #[arg(long, value_name = "ADDRESS", value_parser = source)]
     pub source: Option<IpAddr>,
@@ -179,7 +232,10 @@ pub struct ReflectArgs {
     /// What carries the probes
     #[arg(long, value_enum, default_value = "udp")]
     pub transport: Transport,
-    /// Where to listen, ADDR:PORT, repeatable [default: every address, port 862, or 7463 without the privilege; tcp: 7463]
+    /// RDMA device to answer through (mlx5_0, mlx5_0/1) [default: the only one]
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Where to listen, ADDR:PORT, repeatable [default: every address, port 862, or 7463 without the privilege; tcp, rdma-ud, rdma-rc: 7463]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen)]
     pub listen: Vec<SocketAddr>,
     /// Spin instead of sleeping: one core, the least delay
@@ -258,6 +314,9 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     number::duration_between(text, Duration::from_micros(1), Duration::from_secs(3600))
 }
 
@@ -277,7 +336,8 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 fn size(text: &str) -> Result<usize, String> {
-    let most = railgauge_core::stamp::MAX_UDP_PAYLOAD;
+    // The largest message of a sweep; datagrams are checked against their own limit.
+    let most = 1 << 26;
     let octets = number::octets(text)?;
     if (1..=most).contains(&octets) {
         Ok(octets)

@@ -43,7 +43,14 @@ pub enum Judgement {
     Unknown,
 }
 
-const SERIES: [&str; 4] = ["app_rtt", "network_rtt", "prober_delay", "responder_delay"];
+const SERIES: [&str; 6] = [
+    "app_rtt",
+    "network_rtt",
+    "prober_delay",
+    "responder_delay",
+    "round_trip",
+    "post_to_completion",
+];
 
 impl FromStr for FailIf {
     type Err = String;

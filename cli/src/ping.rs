@@ -2,6 +2,7 @@
 
 mod files;
 mod progress;
+mod rdma;
 mod table;
 
 use std::io;
@@ -24,6 +25,9 @@ use progress::ProgressLine;
 
 /// How long to measure unless said otherwise.
 const DURATION: Duration = Duration::from_secs(10);
+
+/// Least octets of a STAMP packet's payload: the base packet.
+const STAMP_SIZE: usize = 44;
 
 /// The most samples kept for `--samples`: 64 octets each.
 const MOST_SAMPLES: u64 = 50_000_000;
@@ -85,9 +89,11 @@ fn config(args: &PingArgs) -> Result<PingConfig, String> {
     let key = args.auth_key_file.as_deref().map(read_keys).transpose()?;
     // With several keys in the file, while they rotate, the first is the new one.
     let key = key.and_then(|keys| keys.into_iter().next());
-    if args.transport == Transport::Tcp {
-        only_for_udp(args)?;
+    match args.transport {
+        Transport::Tcp => only_for_udp(args)?,
+        Transport::Udp | Transport::RdmaUd | Transport::RdmaRc => {}
     }
+    rdma::check(args)?;
     let count =
         args.count.unwrap_or_else(|| slots(args.duration.unwrap_or(DURATION), args.interval));
     if args.samples.is_some() && count > MOST_SAMPLES {
@@ -107,7 +113,7 @@ fn config(args: &PingArgs) -> Result<PingConfig, String> {
         count,
         timeout: args.timeout,
         warmup: args.warmup,
-        size: args.size,
+        size: args.size.unwrap_or(STAMP_SIZE),
         bare: args.bare,
         mode: if args.busy_poll { WaitMode::BusyPoll } else { WaitMode::Sleep },
         cpu: args.cpu,
@@ -123,6 +129,7 @@ fn config(args: &PingArgs) -> Result<PingConfig, String> {
         },
         key,
         keep_outcomes: args.samples.is_some(),
+        rdma: rdma::config(args)?,
     })
 }
 
@@ -142,6 +149,8 @@ pub(crate) const fn transport(typed: Transport) -> ping::Transport {
     match typed {
         Transport::Udp => ping::Transport::Udp,
         Transport::Tcp => ping::Transport::Tcp,
+        Transport::RdmaUd => ping::Transport::RdmaUd,
+        Transport::RdmaRc => ping::Transport::RdmaRc,
     }
 }
 

@@ -6,10 +6,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use railgauge_agent::ping::Transport;
+use railgauge_agent::rdma::PortWish;
 use railgauge_agent::reflect::{
     Listening, OpenError, PlainRequests, ReflectConfig, ReflectError, ReflectReport, Responder,
 };
 use railgauge_agent::{VERSION, WaitMode};
+use railgauge_core::rdma::gid::Which;
 use serde_json::json;
 
 use crate::args::{self, Output, ReflectArgs};
@@ -60,6 +62,7 @@ fn reflect(args: &ReflectArgs) -> Result<ReflectReport, (String, Exit)> {
         max_rate: NonZeroU32::new(args.max_rate),
         keys: keys.map_err(|text| (text, Exit::Usage))?.unwrap_or_default(),
         plain: PlainRequests::default(),
+        rdma: PortWish { device: args.device.clone(), which: Which::ByRule },
     };
     let failed = |e: ReflectError| {
         let exit = if e.is_usage() { Exit::Usage } else { Exit::Unmeasured };
@@ -97,7 +100,7 @@ fn open(config: ReflectConfig) -> Result<Responder, ReflectError> {
             other => other,
         }
     };
-    if config.transport == Transport::Tcp {
+    if config.transport != Transport::Udp {
         return on(RAILGAUGE_PORT);
     }
     match on(STAMP_PORT) {
@@ -131,9 +134,15 @@ fn announce(listening: &Listening, transport: Transport, authenticated: bool) ->
     let port = if port == transport.default_port() { String::new() } else { format!(":{port}") };
     let stamps = match &listening.stamps {
         Ok(source) => format!("{} stamps", source.as_str()),
+        Err(why) if transport.is_rdma() => why.clone(),
         Err(why) => format!("user-space stamps: {why}"),
     };
-    let tcp = if transport == Transport::Tcp { " --transport tcp" } else { "" };
+    let tcp = match transport {
+        Transport::Udp => "",
+        Transport::Tcp => " --transport tcp",
+        Transport::RdmaUd => " --transport rdma-ud",
+        Transport::RdmaRc => " --transport rdma-rc",
+    };
     let key = if authenticated { " --auth-key-file FILE" } else { "" };
     let name = transport.as_str();
     format!(

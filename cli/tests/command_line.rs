@@ -143,12 +143,10 @@ fn absurd_values_are_named_with_their_flag_and_what_is_allowed() {
         ("--interval", "from 1us to 1h", &["0us", "2h"][..]),
         ("--duration", "from 1ms to 30d", &["0s", "31d"]),
         ("--timeout", "from 1ms to 1m", &["0ms", "2m"]),
-        (
-            "--interval",
-            "is no duration",
-            &["", "0", "-1ms", "nan", "inf", "1e9s", "ms", "1 ms", "9"],
-        ),
-        ("--size", "from 1 to 65507 octets", &["0", "65508", "999KiB"]),
+        ("--interval", "is no duration", &["", "-1ms", "nan", "inf", "1e9s", "ms", "1 ms", "9"]),
+        ("--interval", "works with --transport rdma-rc only", &["0"]),
+        ("--size", "from 1 to 67108864 octets", &["0", "70000000"]),
+        ("--size", "from 1 to 65507 octets", &["65508", "999KiB"]),
         ("--size", "is no size", &["", "-1", "x", "1.5"]),
         (
             "--count",
@@ -163,7 +161,7 @@ fn absurd_values_are_named_with_their_flag_and_what_is_allowed() {
         ("--ssid", "from 0 to 65535", &["65536", "-1"]),
         ("--source", "is no address", &["eth0", "", "300.1.1.1"]),
         ("--timestamp-format", "[possible values: ntp, ptp]", &["x", ""]),
-        ("--transport", "[possible values: udp, tcp]", &["rdma-ud", ""]),
+        ("--transport", "[possible values: udp, tcp, rdma-ud, rdma-rc]", &["rdma", ""]),
         ("--output", "[possible values: table, json]", &["xml", ""]),
         ("--fail-if", "is no condition", &["x", "", "p98>1us", "p99<1us", "loss>1"]),
         ("--fail-if", "is no duration", &["p99>", "p99>50", "p99>-1us"]),
@@ -186,7 +184,7 @@ fn what_cannot_be_together_is_refused() {
     for (args, part) in [
         (&["--count", "5", "--duration", "1s"][..], "cannot be used with"),
         (&["-4", "-6"], "cannot be used with"),
-        (&["--cpu", "0", "--device", "eth0"], "cannot be used with"),
+        (&["--cpu", "0", "--device", "eth0"], "leave one out"),
         (&["--transport", "tcp", "--source", "127.0.0.1"], "--source works with --transport udp"),
         (&["--transport", "tcp", "--dscp", "8"], "--dscp works with --transport udp"),
         (&["--transport", "tcp", "--ttl", "1"], "--ttl works with --transport udp"),
@@ -223,6 +221,41 @@ fn key_files_that_hold_no_key_say_how_to_make_one() {
             let named = done.stderr.contains(&file) && done.stderr.contains(part);
             assert!(named, "{}", done.stderr);
         }
+    }
+}
+
+#[test]
+fn rdma_that_cannot_be_had_is_a_sentence_and_3() {
+    let device = "no-such-device0";
+    for transport in ["rdma-rc", "rdma-ud"] {
+        let measure = ["ping", "127.0.0.1", "--count", "1"];
+        for args in [&measure[..], &["reflect", "--listen", "127.0.0.1:0"][..]] {
+            let rdma = ["--transport", transport, "--device", device];
+            let done = run(&[args, &rdma].concat());
+            assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""), "{}", done.stderr);
+            assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+            let json = run(&[args, &rdma, &["--output", "json"]].concat()).json();
+            let name = if args[0] == "ping" { "ping-v1.json" } else { "reflect-v1.json" };
+            assert_eq!(faults(&schema(name), &json), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn flags_that_rdma_would_not_obey_are_usage() {
+    for (args, said) in [
+        (&["--op", "read"][..], "--op works with --transport rdma-rc only"),
+        (&["--interval", "0"], "--interval 0 works with --transport rdma-rc only"),
+        (&["--transport", "rdma-rc", "--op", "send", "--completion", "imm"], "--op write only"),
+        (&["--transport", "rdma-rc", "--depth", "4"], "--op write-bw or read-bw only"),
+        (&["--transport", "rdma-rc", "--op", "atomic", "--size", "4"], "works on 8 octets"),
+        (&["--transport", "rdma-rc", "--interval", "0"], "say how many with --count"),
+        (&["--transport", "rdma-rc", "--completion", "memory"], "add --busy-poll"),
+        (&["--transport", "rdma-ud", "--ttl", "3"], "--ttl works with --transport udp only"),
+    ] {
+        let done = run(&[&["ping", "127.0.0.1"], args].concat());
+        assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{args:?}: {}", done.stderr);
+        assert!(done.stderr.contains(said), "{args:?}: {}", done.stderr);
     }
 }
 

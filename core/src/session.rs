@@ -21,6 +21,7 @@
 //! A negative part means that a clock stepped or a stamp lies: the sample is invalid, counted, never clamped.
 
 mod account;
+mod completion;
 mod config;
 mod follow_up;
 mod receiving;
@@ -36,6 +37,7 @@ use crate::time::{Monotonic, Wall};
 use crate::timestamp_source::StampSource;
 
 pub use account::Account;
+pub use completion::Completion;
 pub use config::{ConfigError, MAX_IN_FLIGHT, SessionConfig};
 pub use split::{Outcome, Parts, PartsMissing, Sample};
 pub use unsent::Unsent;
@@ -71,6 +73,13 @@ pub struct Probe {
     /// Which flow carries it.
     pub flow: u16,
     purpose: Purpose,
+}
+
+impl Probe {
+    /// Whether it is in the account and the series: neither of the warm-up nor sent only to fetch a stamp.
+    pub fn counts(&self) -> bool {
+        self.purpose == Purpose::Measure
+    }
 }
 
 /// What a probe is for; only `Measure` is in the account and the series.
@@ -197,7 +206,7 @@ impl ProbeSession {
             return Wake::Done;
         }
         self.expire();
-        while let Some(slot) = self.schedule.slot(self.next_slot) {
+        while let Some(slot) = self.next_slot(now) {
             if now < slot {
                 return self.poll_between(now, slot);
             }
@@ -206,6 +215,12 @@ impl ProbeSession {
             }
         }
         self.poll_tail(now)
+    }
+
+    /// When the next slot is; in a closed loop, now.
+    fn next_slot(&self, now: Monotonic) -> Option<Monotonic> {
+        let slot = self.schedule.slot(self.next_slot)?;
+        Some(if self.config.interval.is_zero() { now } else { slot })
     }
 
     /// Uses up the next slot, whose time has come; `None` when it is skipped.
@@ -298,6 +313,12 @@ impl ProbeSession {
         }
     }
 
+    /// `probe`, the last that was asked for, will not be sent after all: as if its slot had not come.
+    pub fn withdraw(&mut self, probe: &Probe) {
+        self.next_slot -= 1;
+        self.account.scheduled -= u64::from(probe.counts());
+    }
+
     /// Anything that went wrong outside the exchange itself (an ICMP message, a packet that does not parse, …).
     pub fn error(&mut self, reason: &'static str, count: u64) {
         self.account.errors(reason, count);
@@ -323,14 +344,23 @@ impl ProbeSession {
                 break;
             }
             if outstanding {
-                entry.state = State::Lost;
-                self.outstanding -= 1;
-                let (number, flow) = (entry.probe.number, usize::from(entry.probe.flow));
-                self.account.lost_one(entry.probe.purpose == Purpose::Measure);
-                self.flows[flow].carrier_is_gone(number);
+                let number = entry.probe.number;
+                self.lose(number);
             }
             self.expiry_cursor += 1;
         }
+    }
+
+    fn lose(&mut self, number: u64) {
+        let Some(entry) = self.ring.get_mut(number) else { return };
+        if entry.state != State::Outstanding {
+            return;
+        }
+        entry.state = State::Lost;
+        self.outstanding -= 1;
+        let flow = usize::from(entry.probe.flow);
+        self.account.lost_one(entry.probe.purpose == Purpose::Measure);
+        self.flows[flow].carrier_is_gone(number);
     }
 
     /// Hands out finished probes in send order, at most a batch; returns whether the batch was full (more may wait).
@@ -362,8 +392,9 @@ impl ProbeSession {
                         self.account.invalid_stamps += 1;
                         self.account.error(reason);
                     }
+                    // What an operation lacks by its nature is no error of this sample.
+                    Err(PartsMissing::ResponderStamps) | Ok(_) => {}
                     Err(missing) => self.account.error(missing.reason()),
-                    Ok(_) => {}
                 }
                 sink(Outcome::Reply(sample));
             }

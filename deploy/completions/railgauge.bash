@@ -372,14 +372,14 @@ _railgauge() {
             return 0
             ;;
         railgauge__subcmd__ping)
-            opts="-4 -6 -h -V --transport --interval --duration --count --timeout --warmup --size --bare --busy-poll --cpu --device --source --dscp --ttl --flows --ssid --timestamp-format --auth-key-file --hlog --samples --fail-if --output --help --version"
+            opts="-4 -6 -h -V --transport --interval --duration --count --timeout --warmup --size --bare --busy-poll --cpu --device --op --completion --profile --depth --source --dscp --ttl --flows --ssid --timestamp-format --auth-key-file --hlog --samples --fail-if --output --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --transport)
-                    COMPREPLY=($(compgen -W "udp tcp" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "udp tcp rdma-ud rdma-rc" -- "${cur}"))
                     return 0
                     ;;
                 --interval)
@@ -411,6 +411,22 @@ _railgauge() {
                     return 0
                     ;;
                 --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --op)
+                    COMPREPLY=($(compgen -W "write send read atomic write-bw read-bw" -- "${cur}"))
+                    return 0
+                    ;;
+                --completion)
+                    COMPREPLY=($(compgen -W "auto memory imm" -- "${cur}"))
+                    return 0
+                    ;;
+                --profile)
+                    COMPREPLY=($(compgen -W "continuous nccl" -- "${cur}"))
+                    return 0
+                    ;;
+                --depth)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -466,14 +482,18 @@ _railgauge() {
             return 0
             ;;
         railgauge__subcmd__reflect)
-            opts="-h -V --transport --listen --busy-poll --cpu --max-rate --auth-key-file --output --help --version"
+            opts="-h -V --transport --device --listen --busy-poll --cpu --max-rate --auth-key-file --output --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --transport)
-                    COMPREPLY=($(compgen -W "udp tcp" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "udp tcp rdma-ud rdma-rc" -- "${cur}"))
+                    return 0
+                    ;;
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --listen)

@@ -37,15 +37,29 @@ complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "keys" -d 'The k
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "report" -d 'The HTML report of a saved sweep'
 complete -c railgauge -n "__fish_railgauge_needs_command" -f -a "certs" -d 'A development authority, and certificates for daemons and people'
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
-tcp\t'STAMP packets over a connection: loss shows as delay'"
-complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l interval -d 'Time between intended sends, from 1us to 1h' -r
+tcp\t'STAMP packets over a connection: loss shows as delay'
+rdma-ud\t'STAMP packets in RDMA datagrams: loss shows as loss'
+rdma-rc\t'Operations on an RDMA connection: loss shows as delay'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l interval -d 'Time between intended sends, from 1us to 1h; rdma-rc: 0 for a closed loop, as perftest\'s' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l duration -d 'How long to measure, after the warm-up, from 1ms to 30d [default: 10s]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l count -d 'How many probes to send, instead of a duration' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l timeout -d 'A probe without a reply this long after it left is lost, from 1ms to 60s' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l warmup -d 'Probes before those that count; discarded' -r
-complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l size -d 'Least octets of UDP payload; the packet is never smaller than STAMP and its telemetry, 72 octets' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l size -d 'Least octets of payload; STAMP packets are never smaller than STAMP and its telemetry, 72 octets [default: 44; rdma-rc: 2, write-bw and read-bw: 64KiB]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l cpu -d 'Pin the probe thread to this CPU [default: where it starts]' -r
-complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l device -d 'Pin the probe thread to the NUMA node of this network or RDMA device' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l device -d 'Pin the probe thread to the NUMA node of this network or RDMA device; rdma-ud and rdma-rc: probe through it (mlx5_0, mlx5_0/1)' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l op -d 'What an RDMA connection is asked to do [default: write]' -r -f -a "write\t'A write, answered by a write'
+send\t'A send, answered by a send'
+read\t'A read, which the other side\'s device answers'
+atomic\t'An atomic on 8 octets, which the other side\'s device answers'
+write-bw\t'How much can be written'
+read-bw\t'How much can be read'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l completion -d 'How the end of an RDMA write is seen [default: auto]' -r -f -a "auto\t'By memory with --busy-poll where both devices promise to write it in order, else by immediate data'
+memory\t'By its last octet in memory, whether or not that is promised'
+imm\t'By immediate data'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l profile -d 'Time-outs and retries of an RDMA connection [default: continuous]' -r -f -a "continuous\t'Time-out 14, retries 7, not-ready retries 6: a dead path is an error after seconds'
+nccl\t'What NCCL sets: time-out 20, retries 7, not-ready retries 7'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l depth -d 'Operations outstanding, for write-bw and read-bw [default: 128]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l source -d 'Send from this address' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l dscp -d 'Differentiated services code point, 0 to 63; the reply comes back in the same class' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -l ttl -d 'TTL or hop limit' -r
@@ -66,8 +80,11 @@ complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -s 6 -d 'IPv6 
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand ping" -s V -l version -d 'Print version'
 complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l transport -d 'What carries the probes' -r -f -a "udp\t'STAMP datagrams: loss shows as loss'
-tcp\t'STAMP packets over a connection: loss shows as delay'"
-complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l listen -d 'Where to listen, ADDR:PORT, repeatable [default: every address, port 862, or 7463 without the privilege; tcp: 7463]' -r
+tcp\t'STAMP packets over a connection: loss shows as delay'
+rdma-ud\t'STAMP packets in RDMA datagrams: loss shows as loss'
+rdma-rc\t'Operations on an RDMA connection: loss shows as delay'"
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l device -d 'RDMA device to answer through (mlx5_0, mlx5_0/1) [default: the only one]' -r
+complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l listen -d 'Where to listen, ADDR:PORT, repeatable [default: every address, port 862, or 7463 without the privilege; tcp, rdma-ud, rdma-rc: 7463]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l cpu -d 'Pin the responder thread to this CPU' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l max-rate -d 'Replies per second and source address, bursts of up to 1,000; 0 for no bound' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand reflect" -l auth-key-file -d 'File with keys in hexadecimal, one a line: answer only authenticated requests made with one of them' -r -F

@@ -18,6 +18,7 @@ mod merging;
 mod omission;
 mod outcome;
 mod packages;
+mod rdma_pairs;
 mod recording;
 mod rotation;
 mod scale;
@@ -108,6 +109,7 @@ pub static ROWS: &[Row] = &[
     scrape::ROW,
     guest::ROW,
     verbs::ROW,
+    rdma_pairs::ROW,
     service::ROW,
     packages::ROW,
 ];

@@ -79,6 +79,7 @@ pub fn reflector(endpoints: &[Configured], answer_unauthenticated: bool) -> Refl
         max_rate: Some(DEFAULT_MAX_RATE),
         keys: Vec::new(),
         plain: if answer_unauthenticated { PlainRequests::Always } else { PlainRequests::Never },
+        rdma: crate::rdma::PortWish::default(),
     }
 }
 

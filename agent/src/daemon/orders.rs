@@ -190,6 +190,7 @@ pub fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingCon
         format: TimestampFormat::Ntp,
         key: key.map(|(_, key)| key),
         keep_outcomes: false,
+        rdma: None,
     };
     Ok((path, config))
 }

@@ -112,6 +112,7 @@ impl Lane {
             late_threshold: LATE,
             flows: 1,
             transmit_stamps: flow.is_stamped(),
+            second_acknowledgements: false,
         };
         let start = first_slot(&setup, wall_offset);
         let mut session = ProbeSession::new(config, start)?;

@@ -52,6 +52,7 @@ fn responder_with(keys: Vec<Key>) -> Responder {
         max_rate: None,
         keys,
         plain: PlainRequests::default(),
+        rdma: crate::rdma::PortWish::default(),
     })
     .unwrap()
 }

@@ -3,14 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use railgauge_core::rdma::gid::{Gid, Which};
 use railgauge_core::session::SessionConfig;
 use railgauge_core::stamp::{ErrorEstimate, RequestTemplate, SenderConfig};
 use railgauge_fabric::inventory::{self, Roots};
 use railgauge_fabric::socket::UdpOptions;
 use railgauge_fabric::thread;
 
+use super::rdma::RdmaRun;
 use super::{PingConfig, PingError, Transport};
 use crate::probe_thread::{FlowOptions, ProbeRun};
+use crate::rdma::PortWish;
+use crate::rdma::ud::UdOptions;
 use crate::target;
 use crate::{WaitMode, receive_buffer_for};
 
@@ -21,9 +25,18 @@ const LATE_SPINNING: Duration = Duration::from_micros(50);
 /// How long a TCP connection may take, at least.
 const CONNECT: Duration = Duration::from_secs(3);
 
+/// What the thread does.
+pub enum Run {
+    /// STAMP packets.
+    Packets(Box<ProbeRun>),
+    /// RDMA operations.
+    Rdma(RdmaRun),
+}
+
 /// Everything that is known before the first packet.
 pub struct Beginning {
-    pub run: ProbeRun,
+    pub config: PingConfig,
+    pub run: Run,
     pub peer: SocketAddr,
     pub size_bytes: usize,
     pub wanted_receive_buffer: usize,
@@ -79,8 +92,26 @@ pub const fn late_threshold(mode: WaitMode) -> Duration {
 }
 
 /// Resolves names, sizes and places.
-pub fn resolve(config: &PingConfig) -> Result<Beginning, PingError> {
+pub fn resolve(mut config: PingConfig) -> Result<Beginning, PingError> {
     let peer = target::resolve(&config.target, config.transport.default_port(), config.family)?;
+    if let Some(rdma) = config.rdma.clone() {
+        let run = rdma.run(&config, peer, session(&config))?;
+        config.timeout = rdma.timeout(config.timeout).map_err(super::RdmaUsage::from)?;
+        let (size_bytes, placement) = (rdma.size() as usize, rdma_placement(&config));
+        let run = Run::Rdma(run);
+        return Ok(Beginning {
+            config,
+            run,
+            peer,
+            size_bytes,
+            wanted_receive_buffer: 0,
+            placement,
+        });
+    }
+    resolve_packets(config, peer)
+}
+
+fn resolve_packets(config: PingConfig, peer: SocketAddr) -> Result<Beginning, PingError> {
     let template = RequestTemplate::new(SenderConfig {
         format: config.format,
         ssid: config.ssid,
@@ -91,16 +122,8 @@ pub fn resolve(config: &PingConfig) -> Result<Beginning, PingError> {
     })?;
     let size_bytes = template.len();
     let wanted_receive_buffer = receive_buffer_for(config.interval, config.timeout, size_bytes);
-    let flows = flows(config, peer, wanted_receive_buffer)?;
-    let session = SessionConfig {
-        interval: config.interval,
-        count: config.count,
-        warmup: config.warmup,
-        timeout: config.timeout,
-        late_threshold: late_threshold(config.mode),
-        flows: config.flows,
-        transmit_stamps: true,
-    };
+    let flows = flows(&config, peer, wanted_receive_buffer)?;
+    let session = session(&config);
     let run = ProbeRun {
         session,
         template,
@@ -109,8 +132,23 @@ pub fn resolve(config: &PingConfig) -> Result<Beginning, PingError> {
         mode: config.mode,
         keep_outcomes: config.keep_outcomes,
     };
-    let placement = placement(config)?;
-    Ok(Beginning { run, peer, size_bytes, wanted_receive_buffer, placement })
+    let placement =
+        if config.transport.is_rdma() { rdma_placement(&config) } else { placement(&config)? };
+    let run = Run::Packets(Box::new(run));
+    Ok(Beginning { config, run, peer, size_bytes, wanted_receive_buffer, placement })
+}
+
+fn session(config: &PingConfig) -> SessionConfig {
+    SessionConfig {
+        interval: config.interval,
+        count: config.count,
+        warmup: config.warmup,
+        timeout: config.timeout,
+        late_threshold: late_threshold(config.mode),
+        flows: config.flows,
+        transmit_stamps: true,
+        second_acknowledgements: config.transport == Transport::RdmaUd,
+    }
 }
 
 fn flows(
@@ -123,7 +161,8 @@ fn flows(
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let source = config.source.unwrap_or(any);
-    if source.is_ipv4() != peer.is_ipv4() {
+    // Endpoints are exchanged from wherever the system likes; the source is one of the device's.
+    if !config.transport.is_rdma() && source.is_ipv4() != peer.is_ipv4() {
         return Err(PingError::SourceFamily { source_address: source, target: peer });
     }
     let udp = UdpOptions {
@@ -136,7 +175,11 @@ fn flows(
     };
     let options = match config.transport {
         Transport::Udp => FlowOptions::Udp(udp),
-        Transport::Tcp => FlowOptions::Tcp { peer, timeout: config.timeout.max(CONNECT) },
+        Transport::RdmaUd => return Ok(datagram_flows(config, peer)),
+        // `RdmaRc` has come to its own run before.
+        Transport::Tcp | Transport::RdmaRc => {
+            FlowOptions::Tcp { peer, timeout: config.timeout.max(CONNECT) }
+        }
     };
     Ok(vec![options; usize::from(config.flows.max(1))])
 }
@@ -152,4 +195,24 @@ fn placement(config: &PingConfig) -> Result<Placement, PingError> {
         inventory::numa_node_of_device(&roots, device).map_err(|e| unknown(e.to_string()))?;
     let cpus = inventory::cpus_of_numa_node(&roots, node).map_err(|e| unknown(e.to_string()))?;
     Ok(Placement::OneOf(cpus.into_iter().filter_map(|cpu| usize::try_from(cpu).ok()).collect()))
+}
+
+/// One queue pair and one label a flow.
+fn datagram_flows(config: &PingConfig, peer: SocketAddr) -> Vec<FlowOptions> {
+    let which = config.source.map_or(Which::ByRule, |address| Which::Address(Gid::from(address)));
+    let port = PortWish { device: config.device.clone(), which };
+    let (traffic_class, mode) = (config.dscp << 2, config.mode);
+    let flow = |flow| {
+        FlowOptions::RdmaUd(UdOptions { port: port.clone(), peer, flow, traffic_class, mode })
+    };
+    (0..config.flows.max(1)).map(flow).collect()
+}
+
+/// On the NUMA node of the device where that is known: soft-RoCE's is on none.
+fn rdma_placement(config: &PingConfig) -> Placement {
+    let device = config.device.as_ref().map(|device| {
+        device.split_once('/').map_or(device.as_str(), |(device, _)| device).to_owned()
+    });
+    let config = PingConfig { device, ..config.clone() };
+    placement(&config).unwrap_or(Placement::Here)
 }

@@ -58,6 +58,11 @@ pub fn of_silence(run: &PingRun) -> String {
 
 fn timed_out(run: &PingRun) -> String {
     let (peer, within) = (run.peer, run.config.timeout);
+    if run.config.transport.is_rdma() {
+        return format!(
+            "no answer within {within:?} through a queue pair that was connected: check the link (`rdma link`), and that the fabric lets RDMA pass between the two addresses (see errors)"
+        );
+    }
     if run.config.transport == Transport::Tcp {
         return format!(
             "no reply from {peer} within {within:?} over an open connection: is it `railgauge reflect --transport tcp`?"

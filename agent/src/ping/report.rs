@@ -7,10 +7,11 @@ use railgauge_core::quantile::{Blocks, Summary, summarize};
 use railgauge_core::timestamp_source::{StampSource, TimestampSource};
 use serde::Serialize;
 
+use super::rdma::RdmaReport;
 use super::{PingRun, Transport, causes, validity};
 
 /// App RTT takes no stamp but the application's own, at its two ends.
-const APP_RTT_SOURCE: TimestampSource = TimestampSource {
+pub(super) const APP_RTT_SOURCE: TimestampSource = TimestampSource {
     t1: StampSource::User,
     t2: StampSource::None,
     t3: StampSource::None,
@@ -20,6 +21,9 @@ const APP_RTT_SOURCE: TimestampSource = TimestampSource {
 const NO_REPLY: &str = "no reply";
 const NO_STAMPS_IN_STREAM: &str =
     "tcp: a byte stream has no packets whose departure and arrival could be stamped";
+const BANDWIDTH_ONLY: &str =
+    "bandwidth: messages are posted as room comes, so that none has a latency of its own";
+const RESPONDER_UNSTAMPED: &str = "the responder's program answers and stamps nothing: what of round_trip is the network's is unknown";
 const NO_SPLIT: &str = "no reply had all four stamps: see errors";
 
 /// The result of one run. Counts as in `railgauge_core::session::Account`.
@@ -61,6 +65,8 @@ pub struct PingReport {
     pub validity: Vec<String>,
     pub probe_thread: ThreadReport,
     pub flows: Vec<FlowReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rdma: Option<RdmaReport>,
     pub network_rtt: Option<LatencySeries>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_rtt_reason: Option<&'static str>,
@@ -137,20 +143,29 @@ impl PingRun {
             add("prober_delay", &split.prober_delay, *source);
             add("responder_delay", &split.responder_delay, *source);
         }
+        for (name, blocks) in &self.series.extras {
+            add(name, blocks, APP_RTT_SOURCE);
+        }
         add("app_rtt", &self.series.app_rtt, APP_RTT_SOURCE);
         Judged { series }
     }
 
+    fn is_bandwidth(&self) -> bool {
+        self.rdma.as_ref().is_some_and(|rdma| rdma.bandwidth().is_some())
+    }
+
     fn shown_split(&self) -> Option<&(TimestampSource, super::series::SplitSeries)> {
-        self.series.main_split().filter(|_| self.config.transport == Transport::Udp)
+        self.series.main_split().filter(|_| self.config.transport != Transport::Tcp)
     }
 
     /// Why there is no split, when there is none.
     fn no_split_reason(&self) -> &'static str {
         match self.config.transport {
             Transport::Tcp => NO_STAMPS_IN_STREAM,
-            Transport::Udp if self.end.account.received == 0 => NO_REPLY,
-            Transport::Udp => NO_SPLIT,
+            _ if self.is_bandwidth() => BANDWIDTH_ONLY,
+            _ if self.end.account.received == 0 => NO_REPLY,
+            Transport::RdmaRc => RESPONDER_UNSTAMPED,
+            Transport::Udp | Transport::RdmaUd => NO_SPLIT,
         }
     }
 
@@ -211,10 +226,14 @@ impl PingRun {
             validity,
             probe_thread: self.thread_report(),
             flows: self.flow_reports(),
+            rdma: self.rdma_report(),
             network_rtt_reason: missing(&network_rtt, no_split),
             prober_delay_reason: missing(&prober_delay, no_split),
             responder_delay_reason: missing(&responder_delay, no_split),
-            app_rtt_reason: missing(&app_rtt, NO_REPLY),
+            app_rtt_reason: missing(
+                &app_rtt,
+                if self.is_bandwidth() { BANDWIDTH_ONLY } else { NO_REPLY },
+            ),
             network_rtt,
             app_rtt,
             prober_delay,
@@ -224,7 +243,11 @@ impl PingRun {
     }
 
     /// `None` where nothing came back: losses alone are in the account.
-    fn latency(&self, blocks: &Blocks, source: &TimestampSource) -> Option<LatencySeries> {
+    pub(super) fn latency(
+        &self,
+        blocks: &Blocks,
+        source: &TimestampSource,
+    ) -> Option<LatencySeries> {
         let total = blocks.total();
         let summary = summarize(blocks, self.timeout_ns());
         (total.replies() > 0).then(|| LatencySeries::from_summary(&summary, source, total))

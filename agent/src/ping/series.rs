@@ -26,6 +26,8 @@ pub struct RunSeries {
     pub splits: Vec<(TimestampSource, SplitSeries)>,
     /// App RTT by flow; empty with one flow.
     pub flows: Vec<Blocks>,
+    /// Series that only some transports have.
+    pub extras: Vec<(&'static str, Blocks)>,
     /// Windows with samples.
     pub occupied_windows: usize,
 }
@@ -48,6 +50,11 @@ impl RunSeries {
         }
         self.flows.resize_with(window.flows.len(), Blocks::default);
         for (series, window) in self.flows.iter_mut().zip(&window.flows) {
+            series.push(window);
+        }
+        self.extras.resize_with(window.extras.len(), || ("", Blocks::default()));
+        for ((name, series), (of, window)) in self.extras.iter_mut().zip(&window.extras) {
+            *name = of;
             series.push(window);
         }
         let mut last = Blocks::default();

@@ -8,7 +8,7 @@ use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::inventory::{self, Roots};
 
 use super::begin::late_threshold;
-use super::{PingRun, Transport, causes};
+use super::{PingRun, RdmaEnd, Transport, causes};
 use crate::WaitMode;
 
 /// Late starts and slots skipped are noted from this share on; the counts are in the result anyway.
@@ -29,6 +29,7 @@ pub fn notes(run: &PingRun, series: &[(&'static str, &Summary)]) -> Vec<String> 
     machine(run, &mut notes);
     stamps(run, &mut notes);
     buffers(run, &mut notes);
+    rdma(run, &mut notes);
     notes.extend(few_blocks(run, series));
     notes.extend(of_series(series));
     notes
@@ -90,10 +91,12 @@ fn schedule(run: &PingRun, notes: &mut Vec<String>) {
     }
     let skipped = share(account.skipped, account.scheduled);
     if account.skipped > 0 {
-        notes.push(format!(
-            "{} of the slots skipped: the prober was behind by more than the time-out",
-            percent(skipped)
-        ));
+        let why = if run.config.transport == Transport::RdmaRc {
+            "one operation was under way, or the prober behind, for longer than the time-out"
+        } else {
+            "the prober was behind by more than the time-out"
+        };
+        notes.push(format!("{} of the slots skipped: {why}", percent(skipped)));
     }
     if run.end.gave_up {
         notes.push("gave up after the warm-up: no reply came, and probes were refused".to_owned());
@@ -124,7 +127,8 @@ fn path(run: &PingRun, notes: &mut Vec<String>) {
     }
     let most = DEFAULT_MAX_RATE.get();
     let per_second = 1_000_000_000 / crate::nanos(run.config.interval).max(1);
-    if account.lost > 0 && per_second > u64::from(most) {
+    let limited = !run.config.transport.is_rdma();
+    if limited && account.lost > 0 && per_second > u64::from(most) {
         notes.push(format!(
             "losses may be the reflector's: unless started with --max-rate it answers {most}/s to one source, and {per_second}/s were sent"
         ));
@@ -173,7 +177,7 @@ fn machine(run: &PingRun, notes: &mut Vec<String>) {
 }
 
 fn stamps(run: &PingRun, notes: &mut Vec<String>) {
-    if run.config.transport == Transport::Tcp {
+    if matches!(run.config.transport, Transport::Tcp | Transport::RdmaRc) {
         return;
     }
     let refused = run.end.flows.iter().find_map(|flow| flow.stamps.as_ref().err());
@@ -209,6 +213,37 @@ fn buffers(run: &PingRun, notes: &mut Vec<String>) {
         "receive buffer of {granted} bytes holds less than a second of replies ({} wanted): raise net.core.rmem_max",
         run.wanted_receive_buffer
     ));
+}
+
+/// What an RDMA run measured, as opposed to what a reader may take it for.
+fn rdma(run: &PingRun, notes: &mut Vec<String>) {
+    let Some(end) = &run.rdma else { return };
+    let connected = end.connected();
+    if run.config.interval.is_zero() && end.bandwidth().is_none() {
+        notes.push(
+            "closed loop: each operation waits for the one before, so a stall hides what it would have delayed; for comparison with perftest only"
+                .to_owned(),
+        );
+    }
+    if connected.is_unordered {
+        notes.push(
+            "memory was watched though a device does not promise to write it in order: an answer may have been seen before its data was there"
+                .to_owned(),
+        );
+    }
+    let RdmaEnd::Latency(end) = end else { return };
+    if let Some((_, Some(sentence))) = run.retransmissions() {
+        notes.push(sentence);
+    }
+    if end.recreated > 0 {
+        notes.push(format!(
+            "queue pair made again {}: see rdma.failures; probes meanwhile are lost",
+            times(end.recreated)
+        ));
+    }
+    if let Some(why) = end.last_failure.as_ref().filter(|_| end.failed_tries > 0) {
+        notes.push(format!("connecting failed {}, last because: {why}", times(end.failed_tries)));
+    }
 }
 
 #[cfg(test)]

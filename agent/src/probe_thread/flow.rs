@@ -13,14 +13,21 @@ use railgauge_fabric::socket::{
     BURST, ErrorQueue, OpenError, QueuedError, ReceiveBatch, SendBatch, Sent, UdpOptions,
     UdpSocket, send_reason,
 };
+use railgauge_fabric::verbs::PostError;
 
 use crate::departures::DepartureStamps;
+use crate::rdma::rc::Connected;
+use crate::rdma::ud::link::UdLink;
+use crate::rdma::ud::{UdFlowError, UdOptions};
 
 /// How many sends may await their stamp: those of one burst and more, a power of two.
 const NUMBERS: usize = 1024;
 
+/// RDMA datagrams taken with one look at most, before what is due is sent.
+const DATAGRAMS: usize = 32;
+
 /// What carries a flow.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum FlowOptions {
     /// Datagrams.
     Udp(UdpOptions),
@@ -31,6 +38,8 @@ pub enum FlowOptions {
         /// How long connecting may take.
         timeout: Duration,
     },
+    /// RDMA datagrams.
+    RdmaUd(UdOptions),
 }
 
 /// Why a flow could not be opened.
@@ -39,6 +48,9 @@ pub enum FlowError {
     /// No socket.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// No queue pair, or nobody to exchange endpoints with.
+    #[error(transparent)]
+    RdmaUd(#[from] UdFlowError),
     /// Nobody there, or nobody listening.
     #[error(
         "cannot connect to {peer} by TCP: is `railgauge reflect --transport tcp` running there, and is the port open?"
@@ -54,6 +66,7 @@ pub enum FlowError {
 enum Link {
     Udp { socket: UdpSocket, batch: SendBatch },
     Tcp { stream: PacketStream, packet: Box<[u8]>, failed: bool },
+    RdmaUd { link: Box<UdLink>, packet: Box<[u8]>, is_told: bool },
 }
 
 /// Something a flow reports.
@@ -98,6 +111,10 @@ impl Flow {
                 let stream = PacketStream::connect(peer, timeout).map_err(connect)?;
                 Link::Tcp { stream, packet: vec![0; packet_bytes].into(), failed: false }
             }
+            FlowOptions::RdmaUd(options) => {
+                let link = Box::new(UdLink::open(options, packet_bytes)?);
+                Link::RdmaUd { link, packet: vec![0; packet_bytes].into(), is_told: false }
+            }
         };
         Ok(Self {
             link,
@@ -116,6 +133,7 @@ impl Flow {
         match &self.link {
             Link::Udp { socket, .. } => socket.as_fd(),
             Link::Tcp { stream, .. } => stream.as_fd(),
+            Link::RdmaUd { link, .. } => link.side().fd(),
         }
     }
 
@@ -123,19 +141,43 @@ impl Flow {
     pub const fn socket(&self) -> Option<&UdpSocket> {
         match &self.link {
             Link::Udp { socket, .. } => Some(socket),
-            Link::Tcp { .. } => None,
+            Link::Tcp { .. } | Link::RdmaUd { .. } => None,
         }
     }
 
     /// Whether departures are stamped after the fact.
     pub fn is_stamped(&self) -> bool {
-        self.socket().is_some_and(|socket| socket.stamps().is_ok())
+        match &self.link {
+            Link::Udp { socket, .. } => socket.stamps().is_ok(),
+            Link::Tcp { .. } => false,
+            Link::RdmaUd { link, .. } => link.side().is_stamped(),
+        }
+    }
+
+    /// Who stamps, or why nobody does.
+    pub fn stamps(&self) -> Result<StampSource, String> {
+        match &self.link {
+            Link::Udp { socket, .. } => socket.stamps().map_err(ToOwned::to_owned),
+            Link::Tcp { .. } => Err("a byte stream has no packets to stamp".to_owned()),
+            Link::RdmaUd { link, .. } if link.side().is_stamped() => Ok(StampSource::Cqe),
+            Link::RdmaUd { link, .. } => Err(link.side().why_unstamped()),
+        }
+    }
+
+    /// What both ends of a flow of RDMA datagrams were set to.
+    pub fn connected(&self) -> Option<&Connected> {
+        match &self.link {
+            Link::RdmaUd { link, .. } => Some(&link.connected),
+            Link::Udp { .. } | Link::Tcp { .. } => None,
+        }
     }
 
     /// Whether so many replies came, and no stamp of a departure, though a kernel's precedes its reply.
     pub fn lacks_stamps(&self, replies: usize) -> bool {
         let at_once = Duration::ZERO;
-        self.is_stamped() && self.departures.are_absent(replies, at_once, clock::monotonic)
+        // A NIC that says that its completions are stamped stamps each of them.
+        let by_kernel = self.socket().is_some_and(|socket| socket.stamps().is_ok());
+        by_kernel && self.departures.are_absent(replies, at_once, clock::monotonic)
     }
 
     /// Waits for such stamps no more.
@@ -151,6 +193,7 @@ impl Flow {
         match &self.link {
             Link::Udp { socket, .. } => socket.local_addr().port(),
             Link::Tcp { stream, .. } => stream.local_addr().map_or(0, |addr| addr.port()),
+            Link::RdmaUd { link, .. } => link.connected.offer.flow_label.udp_source_port(),
         }
     }
 
@@ -159,7 +202,7 @@ impl Flow {
         self.handed.push(number);
         match &mut self.link {
             Link::Udp { batch, .. } => batch.next_packet(),
-            Link::Tcp { packet, .. } => packet,
+            Link::Tcp { packet, .. } | Link::RdmaUd { packet, .. } => packet,
         }
     }
 
@@ -167,7 +210,7 @@ impl Flow {
     pub fn is_full(&self) -> bool {
         match &self.link {
             Link::Udp { batch, .. } => batch.is_full(),
-            Link::Tcp { .. } => !self.handed.is_empty(),
+            Link::Tcp { .. } | Link::RdmaUd { .. } => !self.handed.is_empty(),
         }
     }
 
@@ -186,8 +229,12 @@ impl Flow {
     }
 
     /// Whether nothing can come any more.
-    pub const fn is_lost(&self) -> bool {
-        matches!(self.link, Link::Tcp { failed: true, .. })
+    pub fn is_lost(&self) -> bool {
+        match &self.link {
+            Link::Udp { .. } => false,
+            Link::Tcp { failed, .. } => *failed,
+            Link::RdmaUd { link, .. } => link.is_lost(),
+        }
     }
 
     /// Sends what was handed over; [`conclude`](Self::conclude) says what became of it. Nothing but the system call, as
@@ -201,6 +248,12 @@ impl Flow {
                 } else {
                     stream.send(packet).err()
                 };
+                let taken = usize::from(error.is_none());
+                self.sent = Some(Sent { taken, retried: false, error });
+            }
+            Link::RdmaUd { link, packet, .. } => {
+                let number = self.handed.first().copied().unwrap_or(0);
+                let error = link.post(number, packet).err().map(post_error);
                 let taken = usize::from(error.is_none());
                 self.sent = Some(Sent { taken, retried: false, error });
             }
@@ -259,6 +312,9 @@ impl Flow {
 
     /// Reads the error queue: stamps of departures, and refusals that came back.
     pub fn drain_errors(&mut self, errors: &mut ErrorQueue, mut on: impl FnMut(FlowEvent<'_>)) {
+        if matches!(self.link, Link::RdmaUd { .. }) {
+            return self.reap(on);
+        }
         let Link::Udp { socket, .. } = &self.link else { return };
         let (table, due) = (&self.probe_of_stamp, &mut self.stamps_due);
         let departures = &mut self.departures;
@@ -284,6 +340,27 @@ impl Flow {
             if one_is_due { errors.take_one(socket, sink) } else { errors.drain(socket, sink) };
         if drained.is_err() {
             on(FlowEvent::Error { reason: "error_queue_unreadable", count: 1 });
+        }
+    }
+
+    /// Takes the completions of RDMA datagrams that were sent: their completion queue is to this link what the error queue is to
+    /// a socket.
+    fn reap(&mut self, mut on: impl FnMut(FlowEvent<'_>)) {
+        let Link::RdmaUd { link, .. } = &mut self.link else { return };
+        loop {
+            match link.sent() {
+                Ok(None) => return,
+                Ok(Some(sent)) => {
+                    self.stamps_due = self.stamps_due.saturating_sub(1);
+                    let number = sent.id;
+                    if !sent.left {
+                        on(FlowEvent::Refused { number, reason: "send_failed" });
+                    } else if let Some((stamp, source)) = sent.stamp {
+                        on(FlowEvent::Transmitted { number, stamp, source });
+                    }
+                }
+                Err(reason) => return on(FlowEvent::Error { reason, count: 1 }),
+            }
         }
     }
 
@@ -333,7 +410,38 @@ impl Flow {
                 !matches!(result, Ok(true))
             }
             Link::Tcp { .. } => true,
+            Link::RdmaUd { .. } => self.receive_datagrams(on),
         }
+    }
+
+    fn receive_datagrams(&mut self, mut on: impl FnMut(FlowEvent<'_>)) -> bool {
+        self.reap(&mut on);
+        let Link::RdmaUd { link, is_told, .. } = &mut self.link else { return true };
+        if link.is_lost() && !std::mem::replace(is_told, true) {
+            on(FlowEvent::Error { reason: "connection_lost", count: 1 });
+        }
+        let received = &mut self.counts.1;
+        let dry = link.receive(DATAGRAMS, |came| match came {
+            Ok((bytes, arrived)) => {
+                *received += 1;
+                let (stamp, read_at) = (arrived.stamp, ReadAt::now());
+                on(FlowEvent::Packet { bytes, stamp, read_at });
+            }
+            Err(reason) => on(FlowEvent::Error { reason, count: 1 }),
+        });
+        dry.unwrap_or_else(|reason| {
+            on(FlowEvent::Error { reason, count: 1 });
+            false
+        })
+    }
+}
+
+/// A request that the device did not take, as the kernel would say it of a socket.
+fn post_error(error: PostError) -> io::Error {
+    match error {
+        PostError::Full => io::ErrorKind::WouldBlock.into(),
+        PostError::Refused(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other),
     }
 }
 

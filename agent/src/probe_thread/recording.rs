@@ -26,6 +26,8 @@ pub struct WindowReport {
     pub split: Vec<(TimestampSource, SplitWindows)>,
     /// App RTT by flow; empty with one flow.
     pub flows: Vec<Window>,
+    /// Series that only some transports have, by name.
+    pub extras: Vec<(&'static str, Window)>,
 }
 
 /// The three parts of one window.
@@ -54,6 +56,7 @@ pub struct Recording {
     app_rtt: Recorder,
     splits: Vec<Split>,
     flows: Vec<Recorder>,
+    extras: Vec<(&'static str, Recorder)>,
     /// All losses so far: those from before a split was first seen belong to its network RTT too.
     losses: u64,
     /// Samples with a split whose sources came after the table was full.
@@ -71,8 +74,23 @@ impl Recording {
             app_rtt: Recorder::new(),
             splits: Vec::with_capacity(SOURCES),
             flows: (0..flows).map(|_| Recorder::new()).collect(),
+            extras: Vec::new(),
             losses: 0,
             unrecorded: 0,
+        }
+    }
+
+    /// Also with these series, which [`record_extra`](Self::record_extra) knows by their place.
+    pub fn with_extras(self, names: &[&'static str]) -> Self {
+        Self { extras: names.iter().map(|&name| (name, Recorder::new())).collect(), ..self }
+    }
+
+    /// Records a sample of one of those; `None` is one that never ended.
+    pub fn record_extra(&mut self, place: usize, nanos: Option<u64>) {
+        let Some((_, recorder)) = self.extras.get_mut(place) else { return };
+        match nanos {
+            Some(nanos) => recorder.record(nanos),
+            None => recorder.record_censored(),
         }
     }
 
@@ -171,6 +189,7 @@ impl Recording {
             app_rtt: self.app_rtt.drain(),
             split: self.splits.iter_mut().map(split).collect(),
             flows: self.flows.iter_mut().map(Recorder::drain).collect(),
+            extras: self.extras.iter_mut().map(|(name, of)| (*name, of.drain())).collect(),
         }
     }
 }

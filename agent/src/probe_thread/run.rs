@@ -8,6 +8,7 @@ use railgauge_core::timestamp_source::StampSource;
 use super::flow::{Flow, FlowError, FlowOptions};
 use super::watch::ThreadFindings;
 use crate::WaitMode;
+use crate::rdma::rc::Connected;
 
 /// What a run needs.
 pub struct ProbeRun {
@@ -49,6 +50,8 @@ pub struct ProbeEnd {
     pub mtu: Option<u32>,
     /// The flows, in order.
     pub flows: Vec<FlowEnd>,
+    /// What both ends of the first were set to, where it is one of RDMA datagrams.
+    pub connected: Option<Connected>,
     /// Every outcome, in send order, where asked for.
     pub outcomes: Vec<Outcome>,
     /// The first slot that counts.
@@ -80,12 +83,11 @@ pub struct FlowEnd {
 impl FlowEnd {
     pub(super) fn of(flow: &Flow) -> Self {
         let socket = flow.socket();
-        let no_stamps = || Err("a byte stream has no packets to stamp".to_owned());
         Self {
             source_port: flow.source_port(),
             packets_sent: flow.counts.0,
             packets_received: flow.counts.1,
-            stamps: socket.map_or_else(no_stamps, |s| s.stamps().map_err(ToOwned::to_owned)),
+            stamps: flow.stamps(),
             receive_buffer_bytes: socket.map(|s| s.receive_buffer_bytes()),
         }
     }

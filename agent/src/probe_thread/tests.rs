@@ -27,6 +27,7 @@ fn run(flow: FlowOptions, count: u64, mode: WaitMode) -> ProbeRun {
         late_threshold: Duration::from_millis(1),
         flows: 1,
         transmit_stamps: true,
+        second_acknowledgements: false,
     };
     ProbeRun {
         session,
@@ -115,6 +116,7 @@ fn measure_without_departure_stamps(warmup: u64, count: u64, mode: WaitMode) -> 
         max_rate: None,
         keys: Vec::new(),
         plain: PlainRequests::default(),
+        rdma: crate::rdma::PortWish::default(),
     });
     let responder = responder.unwrap();
     let peer = responder.listening()[0].local;

@@ -33,7 +33,7 @@ impl KeyRing {
 
     /// Hands them to the reflector where they have changed since `seen`. To be called after requests were read and before they are
     /// judged: so one that was sent because of new keys meets them.
-    pub(super) fn refresh(&self, reflector: &mut Reflector, seen: &mut u64) {
+    pub(crate) fn refresh(&self, reflector: &mut Reflector, seen: &mut u64) {
         let version = self.0.version.load(Ordering::Acquire);
         if version != *seen {
             *seen = version;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use railgauge_core::reflector::{Counters, DropReason};
 use serde::Serialize;
 
+use crate::rdma::responder::Responded;
+
 /// Totals since the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReflectReport {
@@ -29,6 +31,15 @@ pub struct ReflectReport {
 }
 
 impl ReflectReport {
+    /// Of operations answered over RDMA: what its device answers by itself is in no count.
+    pub(super) fn of_rdma(responded: Responded) -> Self {
+        let mut report = Self::new(&responded.datagrams, responded.trouble);
+        report.received += responded.answered;
+        report.replied += responded.answered;
+        report.sessions = report.sessions.max(responded.sessions);
+        report
+    }
+
     pub(super) fn new(counters: &Counters, errors: BTreeMap<&'static str, u64>) -> Self {
         let dropped =
             DropReason::ALL.iter().map(|&reason| (reason.as_str(), counters.dropped(reason)));

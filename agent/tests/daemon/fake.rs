@@ -212,6 +212,7 @@ impl Answering {
             max_rate: None,
             keys: keys.to_vec(),
             plain: PlainRequests::default(),
+            rdma: railgauge_agent::rdma::PortWish::default(),
         };
         let responder = Responder::open(config).unwrap();
         let (at, stop) = (responder.listening()[0].local, Arc::new(AtomicBool::new(false)));

@@ -88,6 +88,9 @@ impl IntervalLog {
             line(&tag("prober_delay"), &parts.prober_delay)?;
             line(&tag("responder_delay"), &parts.responder_delay)?;
         }
+        for (tag, extra) in &window.extras {
+            line(tag, extra)?;
+        }
         line("app_rtt", &window.app_rtt)
     }
 

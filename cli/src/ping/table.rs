@@ -1,5 +1,6 @@
 //! The table a person reads first: at most 100 columns wide, but for names and notes.
 
+mod rdma;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +23,11 @@ const MOST_OF_IT: f64 = 0.5;
 /// The whole text.
 pub fn render(report: &PingReport, judged: &Judged) -> String {
     let mut text = header(report, judged);
+    if let Some(rdma) = &report.rdma {
+        text += &rdma::lines(rdma);
+    }
     let series: Vec<_> = judged.series.iter().map(|(name, summary, _)| (*name, summary)).collect();
-    if report.received > 0 {
+    if report.received > 0 && !series.is_empty() {
         text.push('\n');
         body(&mut text, report, &series);
     }
@@ -45,13 +49,22 @@ fn header(report: &PingReport, judged: &Judged) -> String {
     let peer =
         if report.target == report.peer { String::new() } else { format!(" ({})", report.peer) };
     format!(
-        "{}{peer} by {}, {} octets every {}, {}\n{stamps}",
+        "{}{peer} by {}, {} octets {}, {}\n{stamps}",
         report.target,
         report.transport,
         count(report.size_bytes as u64),
-        latency(report.interval_ns),
+        schedule(report),
         report.mode,
     )
+}
+
+/// How often, or how else.
+fn schedule(report: &PingReport) -> String {
+    match &report.rdma {
+        Some(rdma) if rdma.bandwidth.is_some() => format!("{} at a time", rdma.outstanding),
+        _ if report.interval_ns == 0 => "one after the other".to_owned(),
+        _ => format!("every {}", latency(report.interval_ns)),
+    }
 }
 
 fn body(text: &mut String, report: &PingReport, series: &[(&str, &Summary)]) {
@@ -140,8 +153,11 @@ fn withheld(text: &mut String, app_rtt: &Summary, interval_ns: u64) {
         .collect();
     let Some((_, most)) = needed.last() else { return };
     let list: Vec<_> = needed.iter().map(|(q, needed)| format!("{q} {}", count(*needed))).collect();
-    let time = latency(most.saturating_mul(interval_ns));
-    let _ = writeln!(text, "- too few samples: needed for {} ({time} here)", list.join(", "));
+    let time = match interval_ns {
+        0 => String::new(),
+        _ => format!(" ({} here)", latency(most.saturating_mul(interval_ns))),
+    };
+    let _ = writeln!(text, "- too few samples: needed for {}{time}", list.join(", "));
 }
 
 fn account(text: &mut String, report: &PingReport) {

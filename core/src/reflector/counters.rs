@@ -87,6 +87,41 @@ impl Counters {
         self.dropped[reason as usize] += 1;
     }
 
+    /// Adds those of another reflector, as of one before this.
+    pub fn add(&mut self, other: &Self) {
+        // Whole, so that a new counter is not forgotten here.
+        let Self {
+            received,
+            replied,
+            dropped,
+            sessions_started,
+            sessions_evicted,
+            sessions_restarted,
+            sources_evicted,
+            tlvs_unrecognized,
+            tlvs_malformed,
+            tlv_integrity_failures,
+            follow_ups_sent,
+            follow_ups_overrun,
+            follow_ups_stale,
+        } = other;
+        self.received += received;
+        self.replied += replied;
+        for (here, there) in self.dropped.iter_mut().zip(dropped) {
+            *here += there;
+        }
+        self.sessions_started += sessions_started;
+        self.sessions_evicted += sessions_evicted;
+        self.sessions_restarted += sessions_restarted;
+        self.sources_evicted += sources_evicted;
+        self.tlvs_unrecognized += tlvs_unrecognized;
+        self.tlvs_malformed += tlvs_malformed;
+        self.tlv_integrity_failures += tlv_integrity_failures;
+        self.follow_ups_sent += follow_ups_sent;
+        self.follow_ups_overrun += follow_ups_overrun;
+        self.follow_ups_stale += follow_ups_stale;
+    }
+
     /// Requests dropped for one reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize]
@@ -95,5 +130,20 @@ impl Counters {
     /// Requests dropped for any reason.
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_counted_is_added() {
+        let mut one = Counters { received: 1, replied: 2, ..Counters::default() };
+        one.drop(DropReason::NoKey);
+        let mut twice = one.clone();
+        twice.add(&one);
+        assert_eq!((twice.received, twice.replied), (2, 4));
+        assert_eq!((twice.dropped(DropReason::NoKey), twice.dropped_total()), (2, 2));
     }
 }

@@ -53,6 +53,43 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// Turns the reply in `out`, which has left, into its second acknowledgement: the same packet, in whose Follow-Up
+    /// Telemetry the reply's own sequence number says when that reply truly left. So nobody waits for the next reply, and a probe that
+    /// is the last one learns it too. Returns the octets to send; `None` when the sender did not ask.
+    ///
+    /// # Panics
+    /// When `out` is shorter than the reply: it is another buffer.
+    pub fn second_acknowledgement<'out>(
+        &self,
+        t3: Wall,
+        source: StampSource,
+        out: &'out mut [u8],
+    ) -> Option<&'out [u8]> {
+        let reflector_seq = self.token?.reflector_seq;
+        let reply = &mut out[..self.len];
+        let area = &mut reply[Layout::of(self.key.is_some()).len..];
+        // What was asked for was found once, so that it is there unless this is another buffer.
+        let found = tlv::walk(area)
+            .find(|found| found.kind == tlv::FOLLOW_UP && found.len == tlv::FOLLOW_UP_LEN)?;
+        put_departure(area, found, self.format, &Departure { reflector_seq, t3, source });
+        if let (Some(key), Protection::At(hmac)) = (&self.key, tlv::protection(area)) {
+            let digest = key.digest([&reflector_seq.to_be_bytes(), &area[..hmac.at]]);
+            put(area, hmac.value_at(), digest);
+        }
+        Some(reply)
+    }
+}
+
+/// Writes when a reply truly left (RFC 8972 section 4.7).
+fn put_departure(area: &mut [u8], found: Tlv, format: TimestampFormat, departure: &Departure) {
+    let value = &mut area[found.value_at()..found.end()];
+    value.fill(0);
+    put(value, 0, departure.reflector_seq.to_be_bytes());
+    put(value, 4, format.encode(departure.t3));
+    value[12] = tlv::method_code(departure.source);
+}
+
 /// All that goes into one reply.
 pub(super) struct Composer<'a> {
     pub request: &'a [u8],
@@ -214,12 +251,9 @@ impl TlvWriter<'_, '_> {
     }
 
     fn write_follow_up(&mut self, found: Tlv, told: Option<Departure>) {
-        let value = &mut self.area[found.value_at()..found.end()];
-        value.fill(0);
-        if let Some(Departure { reflector_seq, t3, source }) = told {
-            put(value, 0, reflector_seq.to_be_bytes());
-            put(value, 4, self.format.encode(t3));
-            value[12] = tlv::method_code(source);
+        self.area[found.value_at()..found.end()].fill(0);
+        if let Some(departure) = told {
+            put_departure(self.area, found, self.format, &departure);
             self.counters.follow_ups_sent += 1;
         }
     }

@@ -10,7 +10,8 @@ pub const MAX_IN_FLIGHT: usize = 1 << 20;
 /// What a run is.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionConfig {
-    /// Time between intended sends.
+    /// Time between intended sends. Zero: a closed loop, in which a probe is due as soon as it is asked for, its slot then
+    /// (for a driver that asks only when the one before it is done; latency counted so hides what a stall delays).
     pub interval: Duration,
     /// Probes that count.
     pub count: u64,
@@ -24,6 +25,8 @@ pub struct SessionConfig {
     pub flows: u16,
     /// Whether departures are stamped after the fact ([`ProbeSession::transmitted`](super::ProbeSession::transmitted) will be called).
     pub transmit_stamps: bool,
+    /// Whether the reflector tells a true t3 in a second acknowledgement, unasked, so that no probe leaves to fetch one.
+    pub second_acknowledgements: bool,
 }
 
 /// Why a run cannot be.
@@ -40,6 +43,9 @@ pub enum ConfigError {
 /// table for each of its paths, most of them slow.
 const MARGIN: std::ops::RangeInclusive<u128> = 32..=1024;
 
+/// In a closed loop one probe is under way at a time; the others are there so that late and second answers are known.
+const CLOSED_LOOP: usize = 256;
+
 /// Room for follow-up probes, per flow: those of three time-outs and some that are answered.
 const CARRIERS: u128 = 16;
 
@@ -53,6 +59,9 @@ impl SessionConfig {
     /// the end of the first, a stamp that does not come during the second); meanwhile the slots of those two leave,
     /// and after a stall of the prober those of the time-out before the stall's end, at once. Never more than there are.
     pub(super) fn most_unfinished(&self) -> Result<usize, ConfigError> {
+        if self.interval.is_zero() {
+            return Ok(CLOSED_LOOP);
+        }
         let slots = |interval: Duration, count: u64| {
             let in_three = 3 * self.timeout.as_nanos() / interval.as_nanos().max(1) + 1;
             in_three.min(count.into())

@@ -28,6 +28,8 @@ pub(super) struct Arrival {
     pub t3_follows: Option<StampSource>,
     /// Why these stamps are none.
     pub invalid: Option<&'static str>,
+    /// The other side took part and stamps nothing.
+    pub unstamped: bool,
 }
 
 impl Arrival {
@@ -43,7 +45,7 @@ impl Arrival {
             if reply.sources.is_some() { StampSource::User } else { StampSource::Unknown };
         let (t2, t3) = ((reply.t2, t2_source), (reply.t3, t3_source));
         let invalid = (!reply.stamps_readable).then_some("stamp_out_of_range");
-        Self { at, t4, t2, t3, t3_follows, invalid }
+        Self { at, t4, t2, t3, t3_follows, invalid, unstamped: false }
     }
 }
 

@@ -55,6 +55,8 @@ pub enum PartsMissing {
     TransmitStamp,
     /// The reflector never sent the true t3 it had promised (the reply that carried it was lost).
     FollowUp,
+    /// The other side's software took part, and stamps nothing: what of the time was the network's is unknown.
+    ResponderStamps,
     /// The two stamps of one end come from clocks that cannot be subtracted (a NIC's and the system's).
     MixedClocks,
     /// A part came out negative, or a stamp cannot be: the text names which.
@@ -67,6 +69,7 @@ impl PartsMissing {
         match self {
             Self::TransmitStamp => "transmit_stamp_missing",
             Self::FollowUp => "follow_up_missing",
+            Self::ResponderStamps => "responder_stamps_missing",
             Self::MixedClocks => "mixed_clocks",
             Self::Invalid(reason) => reason,
         }
@@ -101,6 +104,9 @@ pub(super) fn split(entry: &Entry) -> Sample {
 }
 
 fn parts(app_rtt: u64, t1: (Wall, StampSource), arrival: &Arrival) -> Result<Parts, PartsMissing> {
+    if arrival.unstamped {
+        return Err(PartsMissing::ResponderStamps);
+    }
     if arrival.t3_follows.is_some() {
         return Err(PartsMissing::FollowUp);
     }

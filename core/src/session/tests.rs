@@ -1,7 +1,9 @@
+mod completion;
 mod driver;
 mod experiments;
 mod invariants;
 mod packets;
 mod reflector;
 mod rules;
+mod second_acknowledgement;
 mod world;

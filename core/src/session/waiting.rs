@@ -46,7 +46,7 @@ impl ProbeSession {
     }
 
     fn poll_carriers(&mut self, now: Monotonic) -> Carrier {
-        if self.withheld.is_some() {
+        if self.withheld.is_some() || self.config.second_acknowledgements {
             return Carrier::NotWanted;
         }
         let (finished, mut next) = (self.ring.finished(), None);

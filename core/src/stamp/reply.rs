@@ -87,6 +87,12 @@ pub enum ReplyError {
 }
 
 impl Reply {
+    /// Whether this is no answer, but the second acknowledgement of one: it tells when the reply with its own sequence number
+    /// truly left, which no reply can tell of itself.
+    pub fn is_second_acknowledgement(&self) -> bool {
+        self.follow_up.is_some_and(|told| told.reflector_seq == self.reflector_seq)
+    }
+
     /// Reads a reply in the mode that `key` says, to a request with `ssid`.
     pub(crate) fn parse(bytes: &[u8], key: Option<&Key>, ssid: u16) -> Result<Self, ReplyError> {
         let layout = Layout::of(key.is_some());

@@ -86,6 +86,7 @@ fn main() -> Result<(), Failure> {
             .map(|key| Ok(key?.key()))
             .collect::<Result<_, Failure>>()?,
         plain: PlainRequests::Always,
+        rdma: railgauge_agent::rdma::PortWish::default(),
     })?;
     let ports: Vec<u16> = responder.listening().iter().map(|at| at.local.port()).collect();
     let pairs = std::thread::scope(|scope| -> Result<Vec<Value>, Failure> {

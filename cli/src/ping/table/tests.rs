@@ -89,6 +89,7 @@ fn report(received: u64, lost: u64) -> PingReport {
             late_starts_explained_by_gaps: 0,
             clock_steps_ns: Vec::new(),
         },
+        rdma: None,
         flows: Vec::new(),
         network_rtt: None,
         network_rtt_reason: None,

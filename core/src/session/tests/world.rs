@@ -74,6 +74,7 @@ pub fn config(interval: Duration, count: u64, timeout: Duration) -> SessionConfi
         late_threshold,
         flows: 1,
         transmit_stamps: true,
+        second_acknowledgements: false,
     }
 }
 
