@@ -10,12 +10,14 @@ mod batch;
 mod budget;
 pub mod config;
 mod endpoints;
+mod engines;
 mod flight;
 mod http;
 mod keys;
 mod metrics;
 mod news;
 mod orders;
+pub mod rdma;
 mod recorder;
 mod state;
 mod target;
@@ -26,7 +28,7 @@ pub mod checks {
     pub use super::news::printable;
     pub use super::orders::config as order;
     pub use super::state::lanes;
-    pub use super::target::Endpoints;
+    pub use super::target::{Endpoints, Own};
 }
 
 use std::io;
@@ -55,6 +57,7 @@ use crate::reflect::{ReflectError, Responder};
 use crate::spool::{self, Limits, Spool};
 use config::{Config, ConfigError, Flags};
 use endpoints::EndpointError;
+use engines::Engines;
 use http::{Gate, Pages};
 use keys::ReflectorKeys;
 use metrics::Metrics;
@@ -95,6 +98,9 @@ pub enum DaemonError {
     /// Its responder.
     #[error(transparent)]
     Responder(#[from] ReflectError),
+    /// What exchanges endpoints for verbs.
+    #[error(transparent)]
+    Exchange(#[from] rdma::ExchangeListenError),
     /// Its certificate.
     #[error(transparent)]
     Credentials(#[from] LoadError),
@@ -195,18 +201,26 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     });
     let endpoints = endpoints::resolve(&config)?;
     let answering = endpoints::reflector(&endpoints, config.answer_unauthenticated);
+    let plain = answering.plain;
     let responder = Responder::open(answering)?;
     let keys = ReflectorKeys::open(&config.state_dir, responder.key_ring());
     let endpoints = endpoints::bound(endpoints, &responder.listening());
     let reflected = responder.reflected();
     let stop = Arc::new(AtomicBool::new(false));
-    let responding = spawn_responder(responder, Arc::clone(&stop))?;
+    let ring = responder.key_ring();
+    let mut responding = vec![spawn_responder(responder, Arc::clone(&stop))?];
+    rdma::complaints(&config).iter().for_each(|complaint| tracing::warn!("{complaint}"));
+    responding.extend(rdma::answer(&endpoints, &ring, plain, &stop)?);
 
     let (windows, received) = sync_channel(RECORDER_QUEUE);
+    let has_verbs = endpoints.iter().any(|own| own.rdma.is_some());
+    let verbs = has_verbs.then(|| Mesh::start(None, WINDOW, windows.clone())).transpose();
+    let verbs = verbs.map_err(cannot("start the mesh of verbs"))?.map(Arc::new);
     let mesh = Mesh::start(config.cpu, WINDOW, windows).map_err(cannot("start the mesh"))?;
-    let mesh = Arc::new(mesh);
+    let mesh = Engines::new(Arc::new(mesh), verbs);
+    let counters: Vec<Arc<MeshCounters>> = mesh.counters().cloned().collect();
     let metrics = Arc::new(Metrics::new());
-    metrics.watch(Arc::clone(mesh.counters()), Arc::clone(&recorded), reflected);
+    metrics.watch(counters.clone(), Arc::clone(&recorded), reflected);
     let recorder = RecorderThread::new(
         config.node.clone(),
         instance,
@@ -230,13 +244,12 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     };
     let (results, finished) = mpsc::unbounded_channel();
     let orders = Orders::new(config.node.clone(), instance, results);
-    let counters = Arc::clone(mesh.counters());
     let labels = config.labels.clone();
     let node = NodeState::new(
         identity,
         labels,
         config.budget,
-        Arc::clone(&mesh),
+        mesh.clone(),
         orders,
         keys,
         Arc::clone(&metrics),
@@ -255,7 +268,7 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
     };
     let uplink = tokio::spawn(uplink.run());
     let watched = Arc::new(Watched {
-        mesh: counters,
+        meshes: counters,
         recorded: Arc::clone(&recorded),
         uplink: uplink.abort_handle(),
     });
@@ -303,7 +316,8 @@ pub async fn run(config: Config, source: Source) -> Result<(), DaemonError> {
         Err(_) => tracing::warn!("acknowledgements are not on disk: their windows are sent again"),
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let joined = tokio::task::spawn_blocking(move || responding.join());
+    let join = move || responding.into_iter().for_each(|thread| drop(thread.join()));
+    let joined = tokio::task::spawn_blocking(join);
     let _ = tokio::time::timeout(LAST_NOTES, joined).await;
     Ok(())
 }
@@ -326,8 +340,8 @@ fn credentials(config: &Config) -> Result<Option<Credentials>, DaemonError> {
     Ok(Some(credentials))
 }
 
-/// Ends the mesh, and with it the recorder.
-async fn end(mesh: Arc<Mesh>, recording: thread::JoinHandle<()>, recorded: &Recorded) {
+/// Ends the meshes, and with them the recorder.
+async fn end(mesh: Engines, recording: thread::JoinHandle<()>, recorded: &Recorded) {
     let ended = tokio::task::spawn_blocking(move || {
         mesh.drain();
         drop(mesh);
@@ -349,14 +363,14 @@ struct Running {
 
 /// Those that must not hang.
 struct Watched {
-    mesh: Arc<MeshCounters>,
+    meshes: Vec<Arc<MeshCounters>>,
     recorded: Arc<Recorded>,
     uplink: AbortHandle,
 }
 
 impl Watched {
     fn hangs(&self) -> Option<&'static str> {
-        if self.mesh.alive.age() > MESH_HANGS {
+        if self.meshes.iter().any(|mesh| mesh.alive.age() > MESH_HANGS) {
             Some("the probe thread")
         } else if self.recorded.alive.age() > RECORDER_HANGS {
             Some("the recorder")

@@ -46,6 +46,9 @@ fn main() -> ExitCode {
             Err(error) => return fail(&error, 2),
         };
     if arguments.check_config {
+        for complaint in daemon::rdma::complaints(&config) {
+            let _ = writeln!(std::io::stderr(), "railgauge-agent: {complaint}");
+        }
         return print(&config);
     }
     let source = Source {

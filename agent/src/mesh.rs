@@ -1,10 +1,13 @@
 //! The continuous probes of a node: one thread drives all its paths (design D5), each with an open-loop session and a socket
-//! of its own, and hands over what became of every slot, window by window.
+//! of its own, and hands over what became of every slot, window by window. Paths over verbs have a mesh, and so a thread, of their own:
+//! a device that stands still holds up no sockets.
 //!
 //! Nothing here blocks but the thread's own sleep. Finished windows leave through a bounded queue; where it is full, because
 //! the disk behind it stands still, they are counted as unrecorded.
 
 mod lane;
+pub(crate) mod links;
+mod relink;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -29,6 +32,8 @@ use railgauge_fabric::{clock, thread as fabric_thread};
 use crate::probe_thread::watch::{ThreadFindings, ThreadWatch};
 use crate::pulse::Pulse;
 use lane::Lane;
+use links::Maker;
+use relink::{Links, REMAKE_AFTER};
 pub use windows::RawWindow;
 
 /// The longest sleep: the wall clock is looked at this often.
@@ -69,6 +74,8 @@ pub struct LaneSetup {
     pub timeout: Duration,
     /// Least octets of payload.
     pub size: usize,
+    /// Our port of an RDMA device, as `mlx5_0/1`, where the path is over verbs; the peer is then where endpoints are exchanged.
+    pub rdma: Option<Arc<str>>,
     /// Probed in STAMP's authenticated mode. The key itself is no part of what a lane is: another one changes nothing that is
     /// measured.
     pub authenticated: bool,
@@ -122,6 +129,8 @@ pub struct MeshCounters {
     pub paths: AtomicU64,
     /// Of those, the ones that no socket could be opened for.
     pub paths_failed: AtomicU64,
+    /// Links over verbs made again, because a device, a peer or an operation failed.
+    pub links_remade: AtomicU64,
     /// Slots skipped because their key was good no more, without a word from the coordinator.
     pub probes_without_key: AtomicU64,
     /// Epoch of the plan in force.
@@ -160,7 +169,8 @@ impl Mesh {
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let counters = Arc::new(MeshCounters { alive: Pulse::begin(), ..MeshCounters::default() });
-        let driver = Driver::new(received, woken, window, windows, Arc::clone(&counters))?;
+        let maker = Maker::new(wake.try_clone()?);
+        let driver = Driver::new(received, woken, window, windows, Arc::clone(&counters), maker)?;
         let run = move || {
             if fabric_thread::set_timer_slack_to_minimum().is_err() {
                 tracing::debug!("timer slack stays at its default: probes may start 50 us late");
@@ -239,6 +249,7 @@ struct Driver {
     said: String,
     /// Paths to open, the next last.
     to_open: Vec<PlannedLane>,
+    links: Links,
     /// Counts the waits.
     wait: u64,
     /// The last wait looked at every socket, later than this; one that it did not report had nothing then.
@@ -260,6 +271,7 @@ impl Driver {
         window: Duration,
         windows: SyncSender<RawWindow>,
         counters: Arc<MeshCounters>,
+        maker: Maker,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         poller.add(woken.as_fd(), COMMANDS)?;
@@ -279,6 +291,7 @@ impl Driver {
             retry_at: clock::monotonic(),
             said: String::new(),
             to_open: Vec::new(),
+            links: Links::new(maker),
             wait: 0,
             waited_at: None,
             next_token: 0,
@@ -298,7 +311,8 @@ impl Driver {
             self.counters.alive.beat(now);
             self.look_at_clock(now);
             self.open_some();
-            let mut next = self.step_lanes(now);
+            let look_again = self.tend_links(now);
+            let mut next = self.step_lanes(now).min(look_again);
             if !self.to_open.is_empty() {
                 next = now;
             }
@@ -337,7 +351,7 @@ impl Driver {
             counters.probes_without_key.fetch_add(without_key, Ordering::Relaxed);
         }
         if any_done {
-            lanes.retain(|lane| !lane.is_done);
+            self.take_out_done();
         }
         next
     }
@@ -424,6 +438,7 @@ impl Driver {
             }
         }
         self.failed.clear();
+        self.keep_in_the_making(&mut wanted);
         self.counters.paths_failed.store(0, Ordering::Relaxed);
         self.to_open.clear();
         self.to_open.extend(wanted.into_iter().map(|(setup, key)| PlannedLane { setup, key }));
@@ -433,7 +448,7 @@ impl Driver {
     }
 
     fn reopen(&mut self, now: Monotonic) {
-        self.retry_at = now.saturating_add(REOPEN_AFTER);
+        self.retry_at = now;
         self.to_open.append(&mut self.failed);
     }
 
@@ -443,27 +458,39 @@ impl Driver {
         }
         for _ in 0..OPENED_AT_ONCE {
             let Some(planned) = self.to_open.pop() else { break };
+            if planned.setup.rdma.is_some() {
+                self.make_link(planned);
+                continue;
+            }
             let token = self.next_token;
             let opened =
                 Lane::open(planned.clone(), token, self.epoch, self.window, self.wall_offset);
-            match opened.map(|lane| lane.with_key_until(self.keys_until)) {
-                Ok(lane) => match self.poller.add(lane.fd(), token) {
-                    Ok(()) => {
-                        self.next_token += 1;
-                        // Tokens rise, so the list stays sorted by them.
-                        self.lanes.push(lane);
-                    }
-                    Err(error) => self.fail(planned, &error),
-                },
+            match opened {
+                Ok(lane) => self.admit(lane, planned),
                 Err(error) => self.fail(planned, &error),
             }
         }
         self.counters.paths_failed.store(self.failed.len() as u64, Ordering::Relaxed);
     }
 
+    /// Waits on a lane from now on.
+    fn admit(&mut self, lane: Lane, planned: PlannedLane) {
+        let lane = lane.with_key_until(self.keys_until);
+        let added = lane.fd().map_or(Ok(()), |fd| self.poller.add(fd, lane.token));
+        match added {
+            Ok(()) => {
+                self.next_token += 1;
+                // Tokens rise, so the list stays sorted by them.
+                self.lanes.push(lane);
+            }
+            Err(error) => self.fail(planned, &error),
+        }
+    }
+
     fn fail(&mut self, lane: PlannedLane, error: &dyn std::error::Error) {
         if self.failed.is_empty() {
-            self.retry_at = clock::monotonic().saturating_add(REOPEN_AFTER);
+            let after = if lane.setup.rdma.is_some() { REMAKE_AFTER } else { REOPEN_AFTER };
+            self.retry_at = clock::monotonic().saturating_add(after);
         }
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let text = format!("{error}{cause}");

@@ -106,6 +106,8 @@ pub struct PingConfig {
     pub keep_outcomes: bool,
     /// What is asked of an RDMA device, where the transport is one.
     pub rdma: Option<RdmaConfig>,
+    /// The address from which endpoints are exchanged for those, if that matters.
+    pub exchange_from: Option<IpAddr>,
 }
 
 /// Why nothing was measured; each names the thing and the way out.

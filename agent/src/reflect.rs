@@ -210,13 +210,13 @@ impl Responder {
             Sockets::Rdma(listeners, port) => {
                 let config = ResponderConfig {
                     port: self.config.rdma,
-                    service: self.config.transport.service(),
+                    service: Some(self.config.transport.service()),
                     mode,
                     cpu,
                     reflector: config_of_reflector,
                     keys,
                 };
-                Ok(ReflectReport::of_rdma(responder::run(&listeners, *port, &config, stop)?))
+                Ok(ReflectReport::of_rdma(responder::run(&listeners, Some(*port), &config, stop)?))
             }
             Sockets::Udp(sockets) => thread::scope(|scope| {
                 let respond = move || -> Result<_, ReflectError> {

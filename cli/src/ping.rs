@@ -129,6 +129,7 @@ fn config(args: &PingArgs) -> Result<PingConfig, String> {
         },
         key,
         keep_outcomes: args.samples.is_some(),
+        exchange_from: None,
         rdma: rdma::config(args)?,
     })
 }

@@ -172,7 +172,7 @@ fn what_was_typed_wrong_is_exit_code_2() {
         (&["sweep", "show", "../x"], "`railgauge sweep list` has their names"),
         (&["sweep", "cancel"], "<ID|--all>"),
         (&["sweep", "cancel", "s-1", "--all"], "cannot be used with"),
-        (&["sweep", "--suite", "rdma"], "[possible values: quick, sockets]"),
+        (&["sweep", "--suite", "gpu"], "[possible values: quick, sockets, rdma]"),
         (&["sweep", "--rounds", "0"], "from 1 to"),
         (&["sweep", "--dry-run", "--save", "x"], "cannot be used with"),
         (&["sweep", "--detach", "--diff", "x"], "cannot be used with"),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use railgauge_core::path::{Endpoint, NameError, NodeName};
+use railgauge_core::path::{Endpoint, NameError, NodeName, Transport};
+use railgauge_core::plan::Offers;
 use railgauge_core::time::Wall;
 use railgauge_proto::convert::{self, ConvertError};
 use railgauge_proto::protocol::KEYS_SINCE_MINOR;
@@ -27,6 +28,35 @@ pub struct AgentEndpoint {
     pub endpoint: Endpoint,
     /// Its responder.
     pub address: SocketAddr,
+    /// What it answers over verbs.
+    pub rdma: Option<RdmaOffer>,
+}
+
+/// What an endpoint answers over verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RdmaOffer {
+    /// Where endpoints are exchanged, by TCP.
+    pub exchange: SocketAddr,
+    /// Which transports.
+    pub offers: Offers,
+}
+
+impl AgentEndpoint {
+    /// Where probes of a transport are sent, or endpoints exchanged before they are; `None` where it does not answer them.
+    pub fn reached_by(&self, transport: Transport) -> Option<SocketAddr> {
+        match transport {
+            Transport::Udp => Some(self.address),
+            Transport::Tcp => None,
+            Transport::RdmaUd | Transport::RdmaRc => {
+                self.rdma.filter(|rdma| rdma.offers.has(transport)).map(|rdma| rdma.exchange)
+            }
+        }
+    }
+
+    /// Which transports it offers beside UDP.
+    pub fn offers(&self) -> Offers {
+        self.rdma.map_or_else(Offers::default, |rdma| rdma.offers)
+    }
 }
 
 /// A hello.
@@ -174,9 +204,27 @@ fn endpoints(
         if !addresses.insert(address) {
             return Err(HelloError::Twice { what: "address", which: address.to_string() });
         }
-        all.push(AgentEndpoint { endpoint, address });
+        let rdma = rdma_offer(&endpoint, each.rdma.as_ref())?;
+        all.push(AgentEndpoint { endpoint, address, rdma });
     }
     Ok(all)
+}
+
+/// What a newer agent offers that is no transport known here is left out.
+fn rdma_offer(
+    endpoint: &Endpoint,
+    from: Option<&v1::RdmaOffer>,
+) -> Result<Option<RdmaOffer>, HelloError> {
+    let Some(from) = from else { return Ok(None) };
+    let offers = Offers { datagrams: from.datagrams, connections: from.connections };
+    if offers == Offers::default() {
+        return Ok(None);
+    }
+    let exchange = probeable(&from.address, from.port).ok_or_else(|| {
+        let address = printable(&from.address).chars().take(60).collect();
+        HelloError::Address { endpoint: endpoint.clone(), address, port: from.port }
+    })?;
+    Ok(Some(RdmaOffer { exchange, offers }))
 }
 
 /// An address to which one machine can send to one other.
@@ -205,6 +253,7 @@ pub(crate) mod tests {
                 endpoint: Some(endpoint),
                 address: format!("127.0.0.{last}"),
                 port: 862,
+                rdma: None,
             }],
             labels: [("rack".to_owned(), "r1".to_owned())].into(),
             inventory_json: b"{}".to_vec(),

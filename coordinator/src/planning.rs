@@ -1,13 +1,13 @@
 //! From members to plans, by the rules of `core`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use railgauge_core::path::{Endpoint, NodeName};
+use railgauge_core::path::{Endpoint, NodeName, Transport};
 use railgauge_core::plan::{Plan, PlanSettings, PlannedPath};
+use railgauge_core::rdma::reliability::Profile;
 use railgauge_proto::{convert, v1};
 use tokio::sync::watch;
 
@@ -30,6 +30,9 @@ const RETRY: Duration = Duration::from_secs(5);
 const ROTATION_NS: u64 = 10 * 60 * 1_000_000_000;
 /// It is looked this often whether it is time.
 const ROTATE: Duration = Duration::from_secs(15);
+
+/// What a probe over a connection reads of its peer's memory: a word, so that the time is that of the path and not of the data.
+pub const READ_BYTES: u32 = 8;
 
 /// The plans in force, of all nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,8 +63,8 @@ pub fn plan(
     rotation: u64,
     keys: &KeysOfPlan,
 ) -> (BTreeMap<NodeName, Vec<v1::Target>>, Vec<String>) {
-    let addresses: BTreeMap<&Endpoint, SocketAddr> =
-        members.iter().map(|member| (&member.endpoint, member.address)).collect();
+    let by_endpoint: BTreeMap<&Endpoint, &AgentEndpoint> =
+        members.iter().map(|member| (&member.endpoint, member)).collect();
     let mut targets: BTreeMap<NodeName, Vec<v1::Target>> =
         members.iter().map(|member| (member.endpoint.node.clone(), Vec::new())).collect();
     let settings = PlanSettings {
@@ -73,11 +76,15 @@ pub fn plan(
         rotation,
         ..PlanSettings::default()
     };
-    let plan = Plan::new(members.iter().map(|member| member.endpoint.clone()), &settings);
+    let plan = Plan::mixed(
+        members.iter().map(|member| (member.endpoint.clone(), member.offers())),
+        &settings,
+    );
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let mut never: BTreeMap<&NodeName, usize> = BTreeMap::new();
     for PlannedPath { path, interval, phase } in &plan.paths {
-        let Some(address) = addresses.get(&path.dst) else { continue };
+        let dst = by_endpoint.get(&path.dst);
+        let Some(address) = dst.and_then(|dst| dst.reached_by(path.transport)) else { continue };
         let probe_key = match keys.of(&path.src.node, &path.dst.node) {
             PathKey::Probe(key) => key,
             PathKey::NotYet => continue,
@@ -92,8 +99,8 @@ pub fn plan(
             port: address.port().into(),
             interval_ns: nanos(*interval),
             phase_ns: nanos(*phase),
-            timeout_ns: config.probe_timeout.as_nanos(),
-            size_bytes: u32::try_from(config.probe_size.as_bytes()).unwrap_or(44),
+            timeout_ns: nanos(timeout_over(path.transport, config.probe_timeout.duration())),
+            size_bytes: size_bytes(path.transport, config),
             probe_key,
         });
     }
@@ -104,6 +111,25 @@ pub fn plan(
         )
     }));
     (targets, notes)
+}
+
+/// Longer than all that a queue pair does about loss, where there is one: a probe that is lost is never also late.
+pub fn timeout_over(transport: Transport, wished: Duration) -> Duration {
+    let own = Profile::Continuous.reliability();
+    match transport {
+        Transport::RdmaRc => own.probe_timeout(own.rnr_timer, wished).unwrap_or(wished),
+        Transport::Udp | Transport::Tcp | Transport::RdmaUd => wished,
+    }
+}
+
+/// Octets of a probe.
+fn size_bytes(transport: Transport, config: &Config) -> u32 {
+    match transport {
+        Transport::RdmaRc => READ_BYTES,
+        Transport::Udp | Transport::Tcp | Transport::RdmaUd => {
+            u32::try_from(config.probe_size.as_bytes()).unwrap_or(44)
+        }
+    }
 }
 
 /// Makes a new plan whenever members or configuration change, until nobody listens to plans any more.
@@ -209,5 +235,34 @@ mod tests {
         phases.dedup();
         assert_eq!(phases.len(), 6);
         assert!(phases.iter().all(|phase| *phase < 100_000_000));
+    }
+
+    #[test]
+    fn who_offers_verbs_is_probed_there_with_a_time_out_beyond_all_retries() {
+        let config = Config::of(&Layer::default(), &Layer::default());
+        let hellos = [("a", 1), ("b", 2), ("c", 3)].map(|(name, last)| example(name, last));
+        let members: Vec<_> = hellos
+            .into_iter()
+            .flat_map(|mut hello| {
+                if hello.node != "c" {
+                    let address = hello.endpoints[0].address.clone();
+                    let rdma =
+                        v1::RdmaOffer { address, port: 7463, datagrams: true, connections: true };
+                    hello.endpoints[0].rdma = Some(rdma);
+                }
+                hello::check(hello).unwrap().endpoints
+            })
+            .collect();
+        let (plan, _) = plan(&members, &config, 0, &KeysOfPlan::default());
+        let of_a = &plan[&NodeName::new("a").unwrap()];
+        let transport = |target: &v1::Target| target.path.as_ref().unwrap().transport();
+        let over = |which| of_a.iter().find(|target| transport(target) == which).unwrap();
+        assert_eq!(of_a.len(), 3);
+        let rc = over(v1::Transport::RdmaRc);
+        assert_eq!((rc.address.as_str(), rc.port, rc.size_bytes), ("127.0.0.2", 7463, 8));
+        let (_, latest) = Profile::Continuous.reliability().gives_up().unwrap();
+        assert!(u128::from(rc.timeout_ns) > latest.as_nanos());
+        assert_eq!(over(v1::Transport::RdmaUd).port, 7463);
+        assert_eq!(over(v1::Transport::Udp).address, "127.0.0.3");
     }
 }

@@ -174,7 +174,7 @@ impl Sweeps {
     /// When it cannot be started.
     pub fn start(&self, request: v1::StartSweepRequest) -> Result<Events, Status> {
         let mut asked = suite::understand(&request, self.fleet.nodes())?;
-        if self.fleet.keys.is_on() {
+        if self.fleet.keys.is_on() && asked.transport.has_packets() {
             asked.settings.size_bytes = suite::AUTHENTICATED_BYTES;
         }
         let now = clock::now().wall;

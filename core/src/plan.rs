@@ -12,11 +12,14 @@
 //!   less often ([`Note::Slowed`]). A window's interval is part of what it is, so the interval depends on the number of ports
 //!   only, and a rotation never changes it.
 //!
+//! - **Over verbs** ([`Plan::mixed`]): ports that offer an RDMA transport probe each other by that, and not by UDP.
+//!
 //! The order of a ring comes from a hash of the node's name, the same one on all rails. So ring neighbours are not rack
 //! neighbours, a node meets the same nodes on all its rails, and one that joins or leaves changes few of the lasting paths.
 //! The same input gives the same plan, in whatever order it comes. What leaves a port is not capped here: an agent keeps its own budget.
 
 mod hash;
+mod offers;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -28,6 +31,7 @@ use std::time::Duration;
 
 use crate::path::{Endpoint, Memory, NodeName, Path, Transport};
 use hash::Hasher;
+pub use offers::{Offers, RDMA_TARGETS};
 use ring::Offsets;
 
 /// What a plan keeps to.
@@ -47,6 +51,8 @@ pub struct PlanSettings {
     pub seed: u64,
     /// Differentiated services code point of the probes.
     pub dscp: u8,
+    /// What carries them.
+    pub transport: Transport,
 }
 
 impl Default for PlanSettings {
@@ -61,6 +67,7 @@ impl Default for PlanSettings {
             rotation: 0,
             seed: 0,
             dscp: 0,
+            transport: Transport::Udp,
         }
     }
 }
@@ -84,11 +91,15 @@ pub enum Note {
     OneNode {
         /// Which rail.
         rail: u16,
+        /// Over what.
+        transport: Transport,
     },
     /// Too many ports for a full mesh.
     Sampled {
         /// Which rail.
         rail: u16,
+        /// Over what.
+        transport: Transport,
         /// How many ports it has.
         ports: usize,
         /// How many of them each probes; fewer where it would be the node itself.
@@ -102,6 +113,8 @@ pub enum Note {
     Slowed {
         /// The rail at which the paths end.
         rail: u16,
+        /// Over what.
+        transport: Transport,
         /// What was asked.
         asked: Duration,
         /// What the cap allows.
@@ -111,22 +124,41 @@ pub enum Note {
     },
 }
 
+/// `rail 3`, and over what where that is not UDP.
+struct Rail(u16, Transport);
+
+impl fmt::Display for Rail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Transport::Udp => write!(f, "rail {}", self.0),
+            other => write!(f, "rail {} over {}", self.0, other.as_str()),
+        }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::OneNode { rail } => {
-                write!(f, "rail {rail} has ports of one node only: nothing to probe within it")
+            Self::OneNode { rail, transport } => {
+                let rail = Rail(rail, transport);
+                write!(f, "{rail} has ports of one node only: nothing to probe within it")
             }
-            Self::Sampled { rail, ports, targets, lasting, rotations } => write!(
-                f,
-                "rail {rail} has {ports} ports, too many for a full mesh: each probes {targets} others, {lasting} of them \
-                 always; all pairs have had their turn after {rotations} rotations"
-            ),
-            Self::Slowed { rail, asked, interval, cap } => write!(
-                f,
-                "rail {rail}: a path is probed every {interval:?} instead of every {asked:?}, so that no port receives more than \
-                 {cap} probes/s"
-            ),
+            Self::Sampled { rail, transport, ports, targets, lasting, rotations } => {
+                let rail = Rail(rail, transport);
+                write!(
+                    f,
+                    "{rail} has {ports} ports, too many for a full mesh: each probes {targets} others, {lasting} of them \
+                     always; all pairs have had their turn after {rotations} rotations"
+                )
+            }
+            Self::Slowed { rail, transport, asked, interval, cap } => {
+                let rail = Rail(rail, transport);
+                write!(
+                    f,
+                    "{rail}: a path is probed every {interval:?} instead of every {asked:?}, so that no port receives more than \
+                     {cap} probes/s"
+                )
+            }
         }
     }
 }
@@ -172,19 +204,20 @@ impl Plan {
     }
 
     fn add_rail(&mut self, ring: &[Endpoint], cross_rail: bool, settings: &PlanSettings) {
-        let rail = ring[0].rail;
+        let (rail, transport) = (ring[0].rail, settings.transport);
         let offsets = Offsets::new(ring.len(), settings);
         let (interval, asked) =
             (interval_into(ring.len(), cross_rail, settings), settings.interval);
         if ring.iter().all(|endpoint| endpoint.node == ring[0].node) {
-            self.notes.push(Note::OneNode { rail });
+            self.notes.push(Note::OneNode { rail, transport });
         } else if let Some(rotations) = offsets.rotations() {
             let (ports, targets, lasting) = (ring.len(), offsets.targets(), offsets.lasting());
-            self.notes.push(Note::Sampled { rail, ports, targets, lasting, rotations });
+            let note = Note::Sampled { rail, transport, ports, targets, lasting, rotations };
+            self.notes.push(note);
         }
         if interval > asked.max(LEAST_INTERVAL) {
             let cap = settings.most_inbound_per_second.get();
-            self.notes.push(Note::Slowed { rail, asked, interval, cap });
+            self.notes.push(Note::Slowed { rail, transport, asked, interval, cap });
         }
         for offset in offsets.of_rotation(settings.rotation) {
             for (place, src) in ring.iter().enumerate() {
@@ -218,7 +251,7 @@ impl Plan {
         let path = Path {
             src: src.clone(),
             dst: dst.clone(),
-            transport: Transport::Udp,
+            transport: settings.transport,
             memory: Memory::Host,
             flow: 0,
             dscp: settings.dscp,

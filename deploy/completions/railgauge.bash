@@ -549,7 +549,7 @@ _railgauge() {
             fi
             case "${prev}" in
                 --suite)
-                    COMPREPLY=($(compgen -W "quick sockets" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "quick sockets rdma" -- "${cur}"))
                     return 0
                     ;;
                 --nodes)

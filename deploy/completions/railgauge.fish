@@ -128,7 +128,8 @@ json\t'For programs: one object'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c railgauge -n "__fish_railgauge_using_subcommand paths" -s V -l version -d 'Print version'
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l suite -d 'What to measure' -r -f -a "quick\t'A first look: every path over sockets, with probes enough for p99'
-sockets\t'Every path over sockets, with probes enough for p99.9'"
+sockets\t'Every path over sockets, with probes enough for p99.9'
+rdma\t'Every path over reliable connections of RDMA devices, by one-sided reads, with probes enough for p99'"
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l nodes -d 'Only among these nodes: name globs or label=value, with commas between [default: all]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l rounds -d 'At most so many rounds [default: all]' -r
 complete -c railgauge -n "__fish_railgauge_using_subcommand sweep; and not __fish_seen_subcommand_from show list cancel" -l expect -d 'Names of nodes that should be there, one a line, # begins a comment: absent ones are in the result as unknown' -r -F

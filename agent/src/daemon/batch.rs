@@ -1,6 +1,7 @@
 //! From outcomes to windows with histograms, and from those to a batch.
 
 use railgauge_core::histogram::{Recorder, Window};
+use railgauge_core::path::Transport;
 use railgauge_core::path_window::{PathWindow, Split};
 use railgauge_core::session::{Outcome, Parts, Sample};
 use railgauge_core::timestamp_source::TimestampSource;
@@ -32,9 +33,20 @@ impl WindowMaker {
             account: raw.account,
             app_rtt,
             splits: splits.collect(),
-            post_to_completion: None,
+            post_to_completion: self.completions(raw),
             clock_stepped: raw.clock_stepped,
         }
+    }
+
+    /// `None` where the path has no such series: it is not over verbs, or over datagrams, which end when they leave.
+    fn completions(&mut self, raw: &RawWindow) -> Option<Window> {
+        (raw.path.transport == Transport::RdmaRc).then(|| {
+            self.recorder.begin_series();
+            // After a step of the clock its slot may be in another window than the operation.
+            let most = usize::try_from(raw.account.sent).unwrap_or(usize::MAX);
+            raw.completions.iter().take(most).for_each(|nanos| self.recorder.record(*nanos));
+            self.recorder.drain()
+        })
     }
 
     fn split(&mut self, outcomes: &[Outcome], source: TimestampSource) -> Split {

@@ -218,6 +218,7 @@ mod tests {
             phase: Duration::ZERO,
             timeout: Duration::from_secs(1),
             size: 44,
+            rdma: None,
             authenticated: false,
         };
         vec![lane; count]

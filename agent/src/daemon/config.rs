@@ -17,6 +17,9 @@ pub const DEFAULT_FILE: &str = "/etc/railgauge/agent.toml";
 /// The port of STAMP (RFC 8762 section 4.1).
 const STAMP_PORT: u16 = 862;
 
+/// The port of the exchange, the same as that of `railgauge reflect`.
+pub const EXCHANGE_PORT: u16 = 7463;
+
 /// Why there is no configuration to run with.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -101,10 +104,28 @@ pub struct EndpointSetting {
     /// Where other nodes reach it, if not there (address translation).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertise: Option<SocketAddr>,
+    /// Its RDMA device, as `mlx5_0`, where it offers `rdma-ud` and `rdma-rc` beside UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdma_device: Option<String>,
+    /// The port of that device, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdma_port: Option<u8>,
+    /// The TCP port on which endpoints are exchanged before probes over verbs.
+    #[serde(default = "exchange_port", skip_serializing_if = "is_exchange_port")]
+    pub exchange_port: u16,
 }
 
 const fn stamp_port() -> u16 {
     STAMP_PORT
+}
+
+const fn exchange_port() -> u16 {
+    EXCHANGE_PORT
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_exchange_port(port: &u16) -> bool {
+    *port == EXCHANGE_PORT
 }
 
 /// What this node spends on probing at most; 0 is no bound.
@@ -391,6 +412,41 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             let value = SocketAddr::from(place).to_string();
             return wrong("endpoint.udp_port", value, "two endpoints answer there");
         }
+        check_rdma(endpoint, before)?;
+    }
+    Ok(())
+}
+
+fn check_rdma(endpoint: &EndpointSetting, before: &[EndpointSetting]) -> Result<(), ConfigError> {
+    let wrong = |key, value: String, what| Err(ConfigError::Value { key, value, what });
+    let Some(device) = &endpoint.rdma_device else {
+        return match endpoint.rdma_port {
+            Some(port) => {
+                wrong("endpoint.rdma_port", port.to_string(), "a port of which rdma_device?")
+            }
+            None => Ok(()),
+        };
+    };
+    if device.contains('/') || PortName::new(device).is_err() {
+        let what = "a name as `railgauge inventory` lists it, as mlx5_0; its port is rdma_port";
+        return wrong("endpoint.rdma_device", device.clone(), what);
+    }
+    if endpoint.rdma_port == Some(0) {
+        return wrong("endpoint.rdma_port", "0".to_owned(), "ports are counted from 1");
+    }
+    if endpoint.exchange_port == 0 {
+        let what = "others have to know it beforehand";
+        return wrong("endpoint.exchange_port", "0".to_owned(), what);
+    }
+    let mut others = before.iter().filter(|other| other.rdma_device.is_some());
+    if others.clone().any(|other| other.rdma() == endpoint.rdma()) {
+        let value = endpoint.rdma().unwrap_or_default();
+        return wrong("endpoint.rdma_device", value, "two endpoints have this port");
+    }
+    let place = (endpoint.address, endpoint.exchange_port);
+    if others.any(|other| (other.address, other.exchange_port) == place) {
+        let value = SocketAddr::from(place).to_string();
+        return wrong("endpoint.exchange_port", value, "two endpoints exchange there");
     }
     Ok(())
 }
@@ -429,6 +485,18 @@ fn coordinator_address(url: &str) -> Option<IpAddr> {
 }
 
 impl EndpointSetting {
+    /// Its port of an RDMA device, as `mlx5_0/1`.
+    pub fn rdma(&self) -> Option<String> {
+        let device = self.rdma_device.as_ref()?;
+        Some(format!("{device}/{}", self.rdma_port.unwrap_or(1)))
+    }
+
+    /// Where others exchange endpoints with it.
+    pub fn exchange(&self) -> SocketAddr {
+        let ip = self.advertise.map_or(self.address, |reached| reached.ip());
+        SocketAddr::new(ip, self.exchange_port)
+    }
+
     /// As the rest of the fleet knows it. The names were checked when the configuration was read.
     ///
     /// # Errors
@@ -483,6 +551,25 @@ mod tests {
                 &format!("{endpoint}\"127.0.0.1\"\nudp_prot = 1"),
                 "agent.toml:5: unknown key \"udp_prot\"",
             ),
+            (
+                &format!("{endpoint}\"127.0.0.1\"\nrdma_port = 1"),
+                "endpoint.rdma_port = 1: a port of which rdma_device?",
+            ),
+            (
+                &format!("{endpoint}\"127.0.0.1\"\nrdma_device = \"mlx5_0/1\""),
+                "endpoint.rdma_device = mlx5_0/1: a name as `railgauge inventory`",
+            ),
+            (
+                &format!("{endpoint}\"127.0.0.1\"\nrdma_device = \"mlx5_0\"\nrdma_port = 0"),
+                "endpoint.rdma_port = 0: ports are counted from 1",
+            ),
+            (
+                &format!(
+                    "{endpoint}\"127.0.0.1\"\nrdma_device = \"m\"\n[[endpoint]]\nport = \"f\"\naddress = \
+                     \"127.0.0.2\"\nrdma_device = \"m\"\nrdma_port = 1"
+                ),
+                "endpoint.rdma_device = m/1: two endpoints have this port",
+            ),
         ] {
             let error = read(text).unwrap_err();
             let source =
@@ -495,7 +582,8 @@ mod tests {
     #[test]
     fn what_is_printed_is_read_again() {
         let text = "insecure = true\nlabels = { rack = \"r1\" }\n[budget]\npackets_per_second = 100\n\
-                    [[endpoint]]\nport = \"eth0\"\naddress = \"127.0.0.1\"\nadvertise = \"127.0.0.9:862\"\n";
+                    [[endpoint]]\nport = \"eth0\"\naddress = \"127.0.0.1\"\nadvertise = \"127.0.0.9:862\"\n\
+                    rdma_device = \"mlx5_0\"\nrdma_port = 2\n";
         let config = read(text).unwrap();
         assert_eq!((config.node.as_str(), config.endpoint[0].udp_port), ("host-1", 862));
         let printed = toml::to_string(&config).unwrap();

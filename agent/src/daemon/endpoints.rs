@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
 
 use railgauge_core::path::{Endpoint, NameError};
 use railgauge_core::reflector::DEFAULT_MAX_RATE;
 
-use super::config::{Config, EndpointSetting, coordinator_place};
+use super::config::{Config, EXCHANGE_PORT, EndpointSetting, coordinator_place};
 use crate::WaitMode;
 use crate::ping::Transport;
 use crate::reflect::{Listening, PlainRequests, ReflectConfig};
@@ -65,6 +66,9 @@ fn route(config: &Config) -> Result<EndpointSetting, EndpointError> {
         address: local.ip(),
         udp_port: 862,
         advertise: None,
+        rdma_device: None,
+        rdma_port: None,
+        exchange_port: EXCHANGE_PORT,
     })
 }
 
@@ -83,14 +87,48 @@ pub fn reflector(endpoints: &[Configured], answer_unauthenticated: bool) -> Refl
     }
 }
 
-/// Each endpoint with its own address and the one where others reach it, with the ports that were granted.
-pub fn bound(
-    endpoints: Vec<Configured>,
-    listening: &[Listening],
-) -> Vec<(Endpoint, IpAddr, SocketAddr)> {
-    let with = |((endpoint, setting), at): (Configured, &Listening)| {
-        let reached = setting.advertise.unwrap_or(at.local);
-        (endpoint, setting.address, reached)
+/// An endpoint of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// As the fleet knows it.
+    pub endpoint: Endpoint,
+    /// Its own address, which probes leave from.
+    pub address: IpAddr,
+    /// Where others reach its responder.
+    pub reached: SocketAddr,
+    /// What it offers over verbs.
+    pub rdma: Option<OwnRdma>,
+}
+
+/// What an endpoint of ours offers over verbs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnRdma {
+    /// As `mlx5_0/1`.
+    pub port: Arc<str>,
+    /// Where endpoints are exchanged here.
+    pub listen: SocketAddr,
+    /// Where others reach that.
+    pub reached: SocketAddr,
+}
+
+impl Own {
+    /// One without verbs.
+    pub const fn plain(endpoint: Endpoint, address: IpAddr, reached: SocketAddr) -> Self {
+        Self { endpoint, address, reached, rdma: None }
+    }
+}
+
+/// Each endpoint with the ports that were granted.
+pub fn bound(endpoints: Vec<Configured>, listening: &[Listening]) -> Vec<Own> {
+    let with = |((endpoint, setting), at): (Configured, &Listening)| Own {
+        endpoint,
+        address: setting.address,
+        reached: setting.advertise.unwrap_or(at.local),
+        rdma: setting.rdma().map(|port| OwnRdma {
+            port: port.into(),
+            listen: SocketAddr::new(setting.address, setting.exchange_port),
+            reached: setting.exchange(),
+        }),
     };
     endpoints.into_iter().zip(listening).map(with).collect()
 }

@@ -119,7 +119,7 @@ impl Metrics {
     /// Reads what these count whenever a page is made.
     pub fn watch(
         &self,
-        mesh: Arc<MeshCounters>,
+        meshes: Vec<Arc<MeshCounters>>,
         recorded: Arc<Recorded>,
         reflected: Arc<Reflected>,
     ) {
@@ -134,9 +134,12 @@ impl Metrics {
         let dropped = registry.counters(&defined::REFLECTOR_DROPPED);
         registry.before_each_page(move || {
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            let lost = load(&recorded.windows_unrecorded) + load(&mesh.windows_unrecorded);
+            let sum = |of: fn(&MeshCounters) -> &AtomicU64| {
+                meshes.iter().map(|mesh| load(of(mesh))).sum::<u64>()
+            };
+            let lost = load(&recorded.windows_unrecorded) + sum(|mesh| &mesh.windows_unrecorded);
             raise(&unrecorded, lost);
-            let (paths, without) = (load(&mesh.paths), load(&mesh.paths_failed));
+            let (paths, without) = (sum(|mesh| &mesh.paths), sum(|mesh| &mesh.paths_failed));
             probed.set(float(paths.saturating_sub(without)));
             failed.set(float(without));
             if let Ok(held) = recorded.spool.try_lock() {
@@ -214,7 +217,7 @@ mod tests {
         mesh.paths.store(7, Ordering::Relaxed);
         mesh.paths_failed.store(1, Ordering::Relaxed);
         let metrics = Metrics::new();
-        metrics.watch(mesh, Arc::clone(&recorded), Arc::default());
+        metrics.watch(vec![mesh], Arc::clone(&recorded), Arc::default());
         let held = recorded.spool();
         let page = String::from_utf8(metrics.registry.page(Format::Text)).unwrap();
         drop(held);

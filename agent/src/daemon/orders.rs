@@ -7,8 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use prost::Message;
-use railgauge_core::path::Path;
+use railgauge_core::path::{Path, Transport as Carrier};
 use railgauge_core::path_window::{Parameters, PathWindow, Split, WindowAccount};
+use railgauge_core::rdma::operation::{CompletionStamps, Measure, Operation};
+use railgauge_core::rdma::reliability::Profile;
 use railgauge_core::stamp::TimestampFormat;
 use railgauge_core::time::Monotonic;
 use railgauge_fabric::clock;
@@ -20,7 +22,9 @@ use super::config::Budget;
 use super::news::printable;
 use super::target::{self, Checked, Endpoints};
 use crate::WaitMode;
-use crate::ping::{self, PingConfig, PingRun, Transport, WindowReport};
+use crate::mesh::links;
+use crate::ping::rdma::CompletionChoice;
+use crate::ping::{self, PingConfig, PingRun, RdmaConfig, Transport, WindowReport};
 use crate::target::Family;
 
 /// Length of a window of a sweep.
@@ -164,7 +168,7 @@ fn empty_result(order: &v1::SweepOrder, error: String) -> v1::SweepResult {
 /// A sentence for the coordinator.
 pub fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingConfig), String> {
     let target = order.target.as_ref().ok_or("the order names no target")?;
-    let Checked { path, peer, local, interval, timeout, size, key, .. } =
+    let Checked { path, peer, local, interval, timeout, size, key, rdma, .. } =
         target::check(target, ours, SHORTEST_INTERVAL)?;
     if order.count == 0 || order.limit_ns == 0 {
         return Err("the order asks for no probes, or gives them no time".to_owned());
@@ -172,7 +176,12 @@ pub fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingCon
     let config = PingConfig {
         target: peer.to_string(),
         family: Family::Any,
-        transport: Transport::Udp,
+        transport: match path.transport {
+            Carrier::RdmaUd => Transport::RdmaUd,
+            Carrier::RdmaRc => Transport::RdmaRc,
+            // No other is let through.
+            Carrier::Udp | Carrier::Tcp => Transport::Udp,
+        },
         interval,
         count: order.count,
         timeout,
@@ -181,8 +190,9 @@ pub fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingCon
         bare: false,
         mode: WaitMode::Sleep,
         cpu: None,
-        device: None,
-        source: Some(local),
+        device: rdma.as_deref().map(ToOwned::to_owned),
+        // Over verbs the address is where endpoints are exchanged from, and the rules choose the GID.
+        source: rdma.is_none().then_some(local),
         dscp: path.dscp,
         ttl: 255,
         flows: 1,
@@ -190,7 +200,18 @@ pub fn config(order: &v1::SweepOrder, ours: &Endpoints) -> Result<(Path, PingCon
         format: TimestampFormat::Ntp,
         key: key.map(|(_, key)| key),
         keep_outcomes: false,
-        rdma: None,
+        rdma: (path.transport == Carrier::RdmaRc).then(|| RdmaConfig {
+            operation: Operation::Read,
+            measure: Measure::Latency,
+            completion: CompletionChoice::Auto,
+            // A job's own time-outs would let one lost packet hold up a sweep for seconds, and a dead path for minutes: retransmissions
+            // are told apart by what the queue pair is set to, whatever that is.
+            profile: Profile::Continuous,
+            size: Some(u32::try_from(size).unwrap_or(u32::MAX)),
+            depth: 1,
+            duration: None,
+        }),
+        exchange_from: rdma.is_some().then_some(local),
     };
     Ok((path, config))
 }
@@ -258,7 +279,12 @@ fn windows(run: &PingRun, reports: &[WindowReport]) -> Vec<PathWindow> {
         interval_ns: nanos(run.config.interval),
         timeout_ns: nanos(run.config.timeout),
         size_bytes: u32::try_from(run.size_bytes).unwrap_or(u32::MAX),
-        rdma: None,
+        rdma: run.rdma.as_ref().map(|end| {
+            let by_nic = matches!(run.end.flows.first(), Some(flow) if flow.stamps.is_ok());
+            let stamps =
+                if by_nic { CompletionStamps::Wallclock } else { CompletionStamps::Software };
+            links::parameters(end.connected(), stamps)
+        }),
     };
     let mut windows: Vec<PathWindow> = reports.iter().map(|w| window(parameters, w)).collect();
     if windows.is_empty() {
@@ -296,6 +322,7 @@ fn window(parameters: Parameters, report: &WindowReport) -> PathWindow {
         account: WindowAccount { scheduled: sent, sent, received, lost, ..Default::default() },
         app_rtt: report.app_rtt.clone(),
         splits: splits.collect(),
+        // Of reads it is the network RTT by construction, and its last sample of a second may be booked before the outcome is.
         post_to_completion: None,
         clock_stepped: false,
     }

@@ -1,18 +1,19 @@
 //! What the coordinator has told this node, and what follows for its probe thread: plan, lease, budgets, orders.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use railgauge_core::path::Endpoint;
+use railgauge_core::path::Transport;
 use railgauge_core::time::Monotonic;
 use railgauge_fabric::clock;
 use railgauge_proto::{convert, protocol, v1};
 
 use super::budget::{self, CpuBudget, CpuMeter};
 use super::config::Budget;
+use super::endpoints::{Own, OwnRdma};
+use super::engines::Engines;
 use super::keys::ReflectorKeys;
 use super::metrics::Metrics;
 use super::news::{Said, printable};
@@ -20,7 +21,7 @@ use super::orders::Orders;
 use super::orders::Room;
 use super::recorder::Recorded;
 use super::target::{self, Checked, Endpoints, LARGEST_LANE};
-use crate::mesh::{self, LaneKey, LaneSetup, Mesh, PlannedLane};
+use crate::mesh::{self, LaneKey, LaneSetup, MeshCounters, PlannedLane};
 
 /// Without a coordinator the last plan goes on at this part of its rate (design D7).
 const WITHOUT_LEASE: u32 = 10;
@@ -33,6 +34,9 @@ const MOST_MEMORY: usize = 256 << 20;
 
 /// The shortest interval of continuous probes.
 const SHORTEST_INTERVAL: Duration = Duration::from_micros(100);
+
+/// The longest operation of continuous probes: latency is measured, not what the path carries.
+const LARGEST_READ: usize = 4_096;
 
 /// Windows that a coordinator may ask for.
 const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
@@ -48,8 +52,8 @@ pub struct Identity {
     pub instance: u64,
     /// The kernel's.
     pub boot_id: String,
-    /// Where probes are answered: the endpoint, its own address, and where others reach it.
-    pub endpoints: Vec<(Endpoint, IpAddr, SocketAddr)>,
+    /// Where probes are answered.
+    pub endpoints: Vec<Own>,
     /// `railgauge inventory --output json`.
     pub inventory_json: Vec<u8>,
     /// The coordinator's URL.
@@ -63,7 +67,7 @@ pub struct NodeState {
     identity: Identity,
     labels: BTreeMap<String, String>,
     budget: Budget,
-    mesh: Arc<Mesh>,
+    mesh: Engines,
     orders: Orders,
     keys: ReflectorKeys,
     epoch: u64,
@@ -91,7 +95,7 @@ impl NodeState {
         identity: Identity,
         labels: BTreeMap<String, String>,
         budget: Budget,
-        mesh: Arc<Mesh>,
+        mesh: Engines,
         orders: Orders,
         keys: ReflectorKeys,
         metrics: Arc<Metrics>,
@@ -129,10 +133,18 @@ impl NodeState {
 
     /// What we say first.
     pub fn hello(&self) -> v1::Hello {
-        let endpoint = |(endpoint, _, at): &(Endpoint, IpAddr, SocketAddr)| v1::AgentEndpoint {
-            endpoint: Some(convert::endpoint_message(endpoint)),
-            address: at.ip().to_string(),
-            port: at.port().into(),
+        let rdma = |rdma: &OwnRdma| v1::RdmaOffer {
+            address: rdma.reached.ip().to_string(),
+            port: rdma.reached.port().into(),
+            datagrams: true,
+            // What is agreed on for a connection is not authenticated yet.
+            connections: !self.identity.refuses_unauthenticated,
+        };
+        let endpoint = |own: &Own| v1::AgentEndpoint {
+            endpoint: Some(convert::endpoint_message(&own.endpoint)),
+            address: own.reached.ip().to_string(),
+            port: own.reached.port().into(),
+            rdma: own.rdma.as_ref().map(rdma),
         };
         v1::Hello {
             protocol: Some(protocol::OURS),
@@ -205,7 +217,7 @@ impl NodeState {
     /// Waits for something that the coordinator should hear of at once: keys are kept, or a plan has come into force.
     pub async fn news(&mut self) {
         tokio::select! {
-            () = self.mesh.counters().plan_applied.notified() => {}
+            () = self.mesh.plan_applied() => {}
             () = self.keys.kept() => {}
         }
     }
@@ -307,13 +319,12 @@ impl NodeState {
                 windows_refused: state.windows_refused,
             };
         }
-        let unrecorded = recorded.windows_unrecorded.load(Ordering::Relaxed)
-            + self.mesh.counters().windows_unrecorded.load(Ordering::Relaxed);
-        // Received is not yet in force.
-        let in_force = self.mesh.counters().plan_epoch.load(Ordering::Acquire);
+        let of_mesh = self.mesh.counters().map(|of| of.windows_unrecorded.load(Ordering::Relaxed));
+        let unrecorded = recorded.windows_unrecorded.load(Ordering::Relaxed) + of_mesh.sum::<u64>();
         v1::Heartbeat {
             sent_at_unix_ns: clock::wall().as_unix_nanos(),
-            plan_epoch: if in_force == self.epoch { self.epoch } else { 0 },
+            // Received is not yet in force.
+            plan_epoch: if self.mesh.are_under(self.epoch) { self.epoch } else { 0 },
             spool: Some(v1::SpoolState { windows_unrecorded: unrecorded, ..self.spool }),
             cpu_permille: self.cpu.permille(),
             probes_over_budget: self.over_budget.probes(),
@@ -325,13 +336,14 @@ impl NodeState {
     /// One line for people.
     pub fn status(&self) -> String {
         let link = if self.connected { "connected" } else { "no coordinator" };
-        let counters = self.mesh.counters();
-        let (paths, failed) =
-            (counters.paths.load(Ordering::Relaxed), counters.paths_failed.load(Ordering::Relaxed));
+        let sum = |of: fn(&MeshCounters) -> &AtomicU64| {
+            self.mesh.counters().map(|counters| of(counters).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        let (paths, failed) = (sum(|of| &of.paths), sum(|of| &of.paths_failed));
         let rate =
             if self.factor > 1 { format!(" at 1/{} rate", self.factor) } else { String::new() };
         let failed =
-            if failed > 0 { format!(", {failed} without a socket") } else { String::new() };
+            if failed > 0 { format!(", {failed} without a socket or link") } else { String::new() };
         let without = self.without_keys(clock::monotonic());
         let without =
             if without > 0 { format!(", {without} without a valid key") } else { String::new() };
@@ -373,12 +385,16 @@ pub fn lanes(
 }
 
 fn lane(target: &v1::Target, ours: &Endpoints) -> Result<PlannedLane, String> {
-    let Checked { path, peer, local, interval, phase, timeout, size, key } =
+    let Checked { path, peer, local, interval, phase, timeout, size, key, rdma } =
         target::check(target, ours, SHORTEST_INTERVAL)?;
     if size > LARGEST_LANE {
         return Err(format!("{path}: {size} octets are more than {LARGEST_LANE}"));
     }
+    if path.transport == Transport::RdmaRc && (size == 0 || size > LARGEST_READ) {
+        return Err(format!("{path}: operations of {size} octets are not 1 to {LARGEST_READ}"));
+    }
     let (path, authenticated) = (Arc::new(path), key.is_some());
-    let setup = LaneSetup { path, peer, local, interval, phase, timeout, size, authenticated };
+    let setup =
+        LaneSetup { path, peer, local, interval, phase, timeout, size, rdma, authenticated };
     Ok(PlannedLane { setup, key: key.map(|(epoch, key)| LaneKey { epoch, key }) })
 }

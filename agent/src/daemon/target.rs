@@ -1,11 +1,14 @@
 //! Whether what a coordinator wants probed can be: everything in it comes from outside.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use railgauge_core::path::{Endpoint, Path};
+use railgauge_core::path::{Path, Transport};
 use railgauge_core::stamp::Key;
 use railgauge_proto::{convert, v1};
+
+pub use super::endpoints::Own;
 
 /// The longest time-out: histograms end there (design D4).
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -16,8 +19,8 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(3_600);
 /// The largest payload of continuous probes: what fits a jumbo frame.
 pub const LARGEST_LANE: usize = 8_972;
 
-/// Our endpoints: the names, our own addresses, and where others reach us.
-pub type Endpoints = [(Endpoint, IpAddr, SocketAddr)];
+/// Our endpoints.
+pub type Endpoints = [Own];
 
 /// A target that can be probed, as far as it can be told without sending anything.
 #[derive(Debug)]
@@ -31,16 +34,27 @@ pub struct Checked {
     pub size: usize,
     /// Which of its keys the responder there is to be asked with, and the key.
     pub key: Option<(u64, Key)>,
+    /// Our port of an RDMA device, where the path is over verbs.
+    pub rdma: Option<Arc<str>>,
 }
 
 /// Checks `target`, with intervals of at least `shortest`.
 pub fn check(target: &v1::Target, ours: &Endpoints, shortest: Duration) -> Result<Checked, String> {
     let path = target.path.as_ref().ok_or("it names no path")?;
     let path = convert::path(path).map_err(|error| error.to_string())?;
-    let own = ours.iter().find(|(endpoint, ..)| *endpoint == path.src);
-    let (_, local, _) = own.ok_or_else(|| format!("{} is no endpoint here", path.src))?;
-    let peer = peer(target, *local, ours).map_err(|why| format!("{path}: {why}"))?;
+    let own = ours.iter().find(|own| own.endpoint == path.src);
+    let own = own.ok_or_else(|| format!("{} is no endpoint here", path.src))?;
+    let local = own.address;
+    let peer = peer(target, local, ours).map_err(|why| format!("{path}: {why}"))?;
     let wrong = |what: &str| Err(format!("{path}: {what}"));
+    let rdma = match (path.transport, &own.rdma) {
+        (Transport::Udp, _) => None,
+        (Transport::RdmaUd | Transport::RdmaRc, Some(rdma)) => Some(Arc::clone(&rdma.port)),
+        (Transport::RdmaUd | Transport::RdmaRc, None) => {
+            return wrong("its endpoint here has no rdma_device");
+        }
+        (Transport::Tcp, _) => return wrong("tcp is no transport of a plan"),
+    };
     let interval = Duration::from_nanos(target.interval_ns);
     if !(shortest..=LONGEST_INTERVAL).contains(&interval) {
         return wrong(&format!("an interval of {interval:?} is not from {shortest:?} to an hour"));
@@ -56,7 +70,7 @@ pub fn check(target: &v1::Target, ours: &Endpoints, shortest: Duration) -> Resul
         Some(Some((epoch, secret))) => Some((epoch, secret.key())),
         Some(None) => return wrong("its key is none"),
     };
-    Ok(Checked { path, peer, local: *local, interval, phase, timeout, size, key })
+    Ok(Checked { path, peer, local, interval, phase, timeout, size, key, rdma })
 }
 
 /// One address of one other machine.
@@ -73,7 +87,11 @@ fn peer(target: &v1::Target, local: IpAddr, ours: &Endpoints) -> Result<SocketAd
     }
     let peer = SocketAddr::new(ip, port);
     // Where others reach us is no address of ours behind a translation: what is sent there goes out, and may come back.
-    if ours.iter().any(|(_, own, reached)| peer == SocketAddr::new(*own, reached.port())) {
+    let is_us = |own: &Own| {
+        peer == SocketAddr::new(own.address, own.reached.port())
+            || own.rdma.as_ref().is_some_and(|rdma| peer == rdma.listen)
+    };
+    if ours.iter().any(is_us) {
         return Err(format!("{peer} is our own responder"));
     }
     Ok(peer)
@@ -81,6 +99,8 @@ fn peer(target: &v1::Target, local: IpAddr, ours: &Endpoints) -> Result<SocketAd
 
 #[cfg(test)]
 mod tests {
+    use railgauge_core::path::Endpoint;
+
     use super::*;
 
     fn endpoint(node: &str) -> Endpoint {
@@ -120,7 +140,7 @@ mod tests {
     #[test]
     fn what_cannot_be_probed_is_refused_with_a_sentence() {
         let own: SocketAddr = "127.0.0.1:862".parse().unwrap();
-        let ours = [(endpoint("a"), own.ip(), own)];
+        let ours = [Own::plain(endpoint("a"), own.ip(), own)];
         let shortest = Duration::from_micros(100);
         let checked = |change: Change| check(&target(change), &ours, shortest);
         assert_eq!(checked(|_| ()).unwrap().peer, "127.0.0.2:862".parse().unwrap());
@@ -136,6 +156,14 @@ mod tests {
             (|t| t.address = "224.0.0.1".to_owned(), "one machine"),
             (|t| t.address = "255.255.255.255".to_owned(), "one machine"),
             (|t| t.address = "127.0.0.1".to_owned(), "our own responder"),
+            (
+                |t| t.path.as_mut().unwrap().transport = v1::Transport::RdmaRc.into(),
+                "its endpoint here has no rdma_device",
+            ),
+            (
+                |t| t.path.as_mut().unwrap().transport = v1::Transport::Tcp.into(),
+                "tcp is no transport of a plan",
+            ),
             (|t| t.port = 0, "0 is no port"),
             (|t| t.port = 65_536, "65536 is no port"),
             (|t| t.interval_ns = 0, "an interval of 0ns"),

@@ -1,26 +1,28 @@
-//! One path of the mesh: its session, its socket, its windows.
+//! One path of the mesh: its session, its socket or queue pair, its windows.
+
+mod carrier;
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use railgauge_core::session::{ConfigError, Outcome, Probe, ProbeSession, SessionConfig, Wake};
+use railgauge_core::path::Transport;
+use railgauge_core::session::{ConfigError, Outcome, ProbeSession, SessionConfig};
 use railgauge_core::stamp::{
     ErrorEstimate, RequestTemplate, SenderConfig, SizeError, TimestampFormat, request_len,
 };
 use railgauge_core::time::Monotonic;
-use railgauge_core::timestamp_source::StampSource;
 use railgauge_fabric::clock;
-use railgauge_fabric::socket::{BURST, ErrorQueue, Readiness, ReceiveBatch, UdpOptions};
+use railgauge_fabric::socket::{BURST, ErrorQueue, UdpOptions};
 
+use super::links::Link;
 use super::windows::{LaneWindows, RawWindow};
 use super::{LaneKey, LaneSetup, PlannedLane};
-use crate::probe_thread::flow::{Flow, FlowEvent};
+use crate::probe_thread::flow::Flow;
 use crate::probe_thread::watch::ThreadWatch;
-use crate::probe_thread::{
-    ENOUGH_TO_MISS_STAMPS, FlowError, FlowOptions, reply_reason, report, trouble,
-};
+use crate::probe_thread::{FlowError, FlowOptions};
 use crate::receive_buffer_for;
+use carrier::{Carrier, LinkState};
 
 /// Probes sent later than this after their slot are late starts (design D3, sleeping).
 const LATE: Duration = Duration::from_millis(1);
@@ -30,9 +32,6 @@ const WARMUP: u64 = 3;
 
 /// Why slots are skipped when the coordinator has been away for too long, as it is counted.
 const KEY_EXPIRED: &str = "probe_key_expired";
-
-/// Probes sent in a row before others have their turn.
-const MOST_SENT: usize = 16;
 
 /// Why a path cannot be probed.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +70,8 @@ pub struct Lane {
     former_until: Option<Monotonic>,
     /// Slots skipped without a good key, since they were asked for.
     skipped_without_key: u64,
-    flow: Flow,
+    carrier: Carrier,
+    state: LinkState,
     windows: LaneWindows,
     /// The last wait that found something at the socket.
     found_by: u64,
@@ -85,16 +85,8 @@ impl Lane {
         window: Duration,
         wall_offset: i64,
     ) -> Result<Self, LaneError> {
-        let PlannedLane { setup, key } = planned;
-        let key_epoch = key.as_ref().map_or(0, |key| key.epoch);
-        let template = RequestTemplate::new(SenderConfig {
-            format: TimestampFormat::Ntp,
-            ssid: 0,
-            error_estimate: ErrorEstimate::UNSYNCHRONIZED,
-            key: key.map(|key| key.key),
-            telemetry: true,
-            min_size: setup.size,
-        })?;
+        let template = template(&planned)?;
+        let setup = &planned.setup;
         let options = FlowOptions::Udp(UdpOptions {
             local: SocketAddr::new(setup.local, 0),
             peer: Some(setup.peer),
@@ -104,6 +96,36 @@ impl Lane {
             stamps: true,
         });
         let flow = Flow::open(&options, template.len())?;
+        let carrier = Carrier::Linked(Link::Packets(Box::new(flow)));
+        Self::with(planned, template, carrier, token, epoch, window, wall_offset)
+    }
+
+    /// One over verbs, with the link that was made for it.
+    pub fn over(
+        planned: PlannedLane,
+        link: Link,
+        token: u64,
+        epoch: u64,
+        window: Duration,
+        wall_offset: i64,
+    ) -> Result<Self, LaneError> {
+        let template = template(&planned)?;
+        let carrier = Carrier::Linked(link);
+        Self::with(planned, template, carrier, token, epoch, window, wall_offset)
+    }
+
+    fn with(
+        planned: PlannedLane,
+        template: RequestTemplate,
+        carrier: Carrier,
+        token: u64,
+        epoch: u64,
+        window: Duration,
+        wall_offset: i64,
+    ) -> Result<Self, LaneError> {
+        let PlannedLane { setup, key } = planned;
+        let key_epoch = key.as_ref().map_or(0, |key| key.epoch);
+        let is_stamped = carrier.flow().is_some_and(Flow::is_stamped);
         let config = SessionConfig {
             interval: setup.interval,
             count: u64::MAX,
@@ -111,13 +133,16 @@ impl Lane {
             timeout: setup.timeout,
             late_threshold: LATE,
             flows: 1,
-            transmit_stamps: flow.is_stamped(),
-            second_acknowledgements: false,
+            transmit_stamps: is_stamped,
+            // Over verbs a true t3 follows in one, where the peer's NIC stamps.
+            second_acknowledgements: is_stamped && setup.rdma.is_some(),
         };
         let start = first_slot(&setup, wall_offset);
         let mut session = ProbeSession::new(config, start)?;
         session.keep_unsent();
-        let windows = LaneWindows::new(&setup, template.len(), window);
+        let size = octets(&setup, template.len());
+        let mut windows = LaneWindows::new(&setup, size, window);
+        windows.probed_over(carrier.parameters());
         Ok(Self {
             setup,
             token,
@@ -132,7 +157,8 @@ impl Lane {
             key_until: Monotonic::from_nanos(u64::MAX),
             former_until: None,
             skipped_without_key: 0,
-            flow,
+            carrier,
+            state: LinkState::default(),
             windows,
             found_by: 0,
         })
@@ -176,8 +202,14 @@ impl Lane {
         }
     }
 
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.flow.fd()
+    /// Octets of its packets.
+    pub fn packet_length(&self) -> usize {
+        self.template.len()
+    }
+
+    /// What a poller waits on; `None` without a link.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.carrier.fd()
     }
 
     /// Sends what is due, and hands over what is finished.
@@ -196,6 +228,7 @@ impl Lane {
         self.mind_the_key(now);
         let skipped_before = self.session.account().skipped;
         self.wake = self.send_due(now, watch, errors, wall_offset);
+        self.note_completions(wall_offset);
         if self.setup.authenticated && now >= self.key_until {
             self.skipped_without_key += self.session.account().skipped - skipped_before;
         }
@@ -211,106 +244,6 @@ impl Lane {
         let settled_before = if self.is_done { None } else { session.settled_before() };
         // Later than all that was sent.
         windows.close(settled_before, watch.now(), wall_offset, self.epoch, deliver);
-    }
-
-    fn send_due(
-        &mut self,
-        mut now: Monotonic,
-        watch: &mut ThreadWatch,
-        errors: &mut ErrorQueue,
-        wall_offset: i64,
-    ) -> Monotonic {
-        for _ in 0..MOST_SENT {
-            let late_before = self.session.account().late_starts;
-            let wake = self.session.poll(now);
-            if self.session.account().late_starts > late_before {
-                watch.late_start();
-            }
-            match wake {
-                Wake::Send(probe) => self.hand_over(probe, now, errors, wall_offset),
-                Wake::Wait(until) => return until,
-                Wake::Done => {
-                    self.is_done = true;
-                    return now;
-                }
-            }
-            now = watch.now();
-        }
-        now
-    }
-
-    fn hand_over(
-        &mut self,
-        probe: Probe,
-        now: Monotonic,
-        errors: &mut ErrorQueue,
-        wall_offset: i64,
-    ) {
-        let Self { session, template, flow, windows, .. } = self;
-        let stamped = flow.is_stamped();
-        let packet = flow.next_packet(probe.number);
-        #[expect(clippy::cast_possible_truncation, reason = "numbers wrap (RFC 8762 section 4.2)")]
-        let sequence = probe.number as u32;
-        let t1 = clock::wall();
-        template.write(sequence, t1, packet);
-        flow.transmit();
-        let before = session.account().sent;
-        session.sent(probe, now, t1, TimestampFormat::Ntp.encode(t1));
-        // Neither warm-up nor follow-up.
-        if session.account().sent > before {
-            windows.sent(probe.slot, wall_offset);
-        }
-        if !stamped {
-            session.transmitted(probe.number, t1, StampSource::User);
-        }
-        let mut mtu = None;
-        let mut on = |event: FlowEvent<'_>| report(session, &mut mtu, &event);
-        flow.conclude(errors, &mut on);
-        if flow.awaits_stamps() {
-            flow.drain_errors(errors, on);
-        }
-    }
-
-    /// Takes what the socket has to offer, as this wait has found.
-    pub fn take(
-        &mut self,
-        wait: u64,
-        readiness: Readiness,
-        receive: &mut ReceiveBatch,
-        errors: &mut ErrorQueue,
-    ) {
-        let Self { session, template, flow, .. } = self;
-        let (mut mtu, mut telemetry_unknown) = (None, false);
-        if readiness.error {
-            flow.drain_errors(errors, |event| report(session, &mut mtu, &event));
-        }
-        if readiness.readable {
-            self.found_by = wait;
-            flow.receive(receive, errors, |event| match event {
-                FlowEvent::Packet { bytes, stamp, read_at } => match template.parse_reply(bytes) {
-                    Ok(reply) => {
-                        trouble(session, &mut telemetry_unknown, &reply);
-                        session.received(&reply, read_at.monotonic, read_at.arrival(stamp));
-                    }
-                    Err(e) => session.error(reply_reason(e), 1),
-                },
-                other => report(session, &mut mtu, &other),
-            });
-            self.doubt_stamps(errors);
-        }
-        self.wake = Monotonic::default();
-    }
-
-    /// Where so many replies came and no stamp of a departure did, the next best ones are taken.
-    fn doubt_stamps(&mut self, errors: &mut ErrorQueue) {
-        let Self { session, flow, .. } = self;
-        if flow.lacks_stamps(ENOUGH_TO_MISS_STAMPS) {
-            let mut mtu = None;
-            flow.drain_errors(errors, |event| report(session, &mut mtu, &event));
-            if flow.lacks_stamps(ENOUGH_TO_MISS_STAMPS) {
-                flow.give_up_stamps();
-            }
-        }
     }
 
     /// No more slots; what is under way is waited for.
@@ -331,14 +264,40 @@ impl Lane {
     }
 }
 
+fn template(planned: &PlannedLane) -> Result<RequestTemplate, SizeError> {
+    // Operations carry no packet; the template of such a path is not used.
+    let is_packet = planned.setup.path.transport != Transport::RdmaRc;
+    RequestTemplate::new(SenderConfig {
+        format: TimestampFormat::Ntp,
+        ssid: 0,
+        error_estimate: ErrorEstimate::UNSYNCHRONIZED,
+        key: planned.key.as_ref().map(|key| key.key.clone()),
+        telemetry: true,
+        min_size: if is_packet { planned.setup.size } else { 0 },
+    })
+}
+
+/// Octets of the packets of a path over verbs.
+pub fn packet_length(planned: &PlannedLane) -> Result<usize, SizeError> {
+    template(planned).map(|template| octets(&planned.setup, template.len()))
+}
+
+/// Octets that a probe carries.
+fn octets(setup: &LaneSetup, packet: usize) -> usize {
+    if setup.path.transport == Transport::RdmaRc { setup.size } else { packet }
+}
+
 /// Octets that a lane takes, about: unfinished probes of three time-outs, each with an outcome in a window, packets, tables.
 pub fn memory_of(setup: &LaneSetup) -> usize {
     const PROBE: u128 = 300;
     const FIXED: usize = 24 << 10;
+    // Queues, their entries, and the stacks of the threads that keep the exchange at either end.
+    const VERBS: usize = 512 << 10;
     let probes = 4 * setup.timeout.as_nanos() / setup.interval.as_nanos().max(1) + 64;
     let probes = usize::try_from(probes.saturating_mul(PROBE)).unwrap_or(usize::MAX);
     let size = request_len(setup.authenticated, setup.size);
-    probes.saturating_add(BURST * size).saturating_add(FIXED)
+    let link = if setup.rdma.is_some() { VERBS } else { 0 };
+    probes.saturating_add(BURST * size).saturating_add(FIXED).saturating_add(link)
 }
 
 /// The next multiple of the interval plus phase, by the wall clock.

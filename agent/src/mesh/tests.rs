@@ -35,6 +35,7 @@ fn setup(dst: &str, peer: SocketAddr, interval_ms: u64) -> LaneSetup {
         phase: Duration::ZERO,
         timeout: Duration::from_millis(100),
         size: 44,
+        rdma: None,
         authenticated: false,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use railgauge_core::path::Path;
 use railgauge_core::path_window::{Parameters, WindowAccount};
+use railgauge_core::rdma::parameters::RdmaParameters;
 use railgauge_core::session::{Account, Outcome, Unsent};
 use railgauge_core::time::Monotonic;
 
@@ -29,6 +30,8 @@ pub struct RawWindow {
     pub account: WindowAccount,
     /// Replies and losses, in the order in which they were sent.
     pub outcomes: Vec<Outcome>,
+    /// Of operations over verbs, nanoseconds from post to completion, in that order.
+    pub completions: Vec<u64>,
     /// The wall clock was stepped meanwhile.
     pub clock_stepped: bool,
 }
@@ -37,6 +40,7 @@ struct Open {
     index: u64,
     account: WindowAccount,
     outcomes: Vec<Outcome>,
+    completions: Vec<u64>,
     /// Probes sent and not yet handed over.
     unsettled: u64,
     clock_stepped: bool,
@@ -83,10 +87,23 @@ impl LaneWindows {
         if self.open.get(at).is_none_or(|open| open.index != index) {
             let account = WindowAccount::default();
             let outcomes = Vec::with_capacity(self.expected);
-            let open = Open { index, account, outcomes, unsettled: 0, clock_stepped: false };
+            let (completions, unsettled, clock_stepped) = (Vec::new(), 0, false);
+            let open = Open { index, account, outcomes, completions, unsettled, clock_stepped };
             self.open.insert(at, open);
         }
         &mut self.open[at]
+    }
+
+    /// How it is probed over verbs from now on; windows that are open are of the last way.
+    pub const fn probed_over(&mut self, rdma: Option<RdmaParameters>) {
+        if rdma.is_some() {
+            self.parameters.rdma = rdma;
+        }
+    }
+
+    /// The operation of this slot took so long from post to completion.
+    pub fn completed(&mut self, slot: Monotonic, nanos: u64, wall_offset: i64) {
+        self.at(slot, wall_offset).completions.push(nanos);
     }
 
     /// A probe that counts was sent for this slot.
@@ -182,7 +199,10 @@ impl LaneWindows {
             } else {
                 self.open.pop_back_if(|open| open.index > current)
             };
-            let Some(Open { index, account, outcomes, clock_stepped, .. }) = next else { return };
+            let Some(Open { index, account, outcomes, completions, clock_stepped, .. }) = next
+            else {
+                return;
+            };
             self.expected = outcomes.len();
             deliver(RawWindow {
                 path: Arc::clone(&self.path),
@@ -192,6 +212,7 @@ impl LaneWindows {
                 length_ns: self.length_ns,
                 account,
                 outcomes,
+                completions,
                 clock_stepped,
             });
         }

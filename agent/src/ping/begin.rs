@@ -203,7 +203,14 @@ fn datagram_flows(config: &PingConfig, peer: SocketAddr) -> Vec<FlowOptions> {
     let port = PortWish { device: config.device.clone(), which };
     let (traffic_class, mode) = (config.dscp << 2, config.mode);
     let flow = |flow| {
-        FlowOptions::RdmaUd(UdOptions { port: port.clone(), peer, flow, traffic_class, mode })
+        FlowOptions::RdmaUd(UdOptions {
+            port: port.clone(),
+            peer,
+            local: config.exchange_from,
+            flow,
+            traffic_class,
+            mode,
+        })
     };
     (0..config.flows.max(1)).map(flow).collect()
 }

@@ -121,6 +121,7 @@ impl RdmaConfig {
         Ok(RcPlan {
             port: PortWish { device: config.device.clone(), which: which(config.source) },
             peer,
+            local: config.exchange_from,
             method,
             is_forced: self.completion == CompletionChoice::Memory,
             falls_back: self.completion == CompletionChoice::Auto,

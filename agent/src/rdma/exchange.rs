@@ -1,7 +1,7 @@
 //! The prober's side of the endpoint exchange: one connection, as long as the session.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use railgauge_core::time::Monotonic;
 use railgauge_fabric::clock;
 use railgauge_fabric::socket::Waiter;
 use railgauge_fabric::verbs::Presence;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Port;
 
@@ -146,6 +147,14 @@ impl Line {
     }
 }
 
+fn connect(local: Option<IpAddr>, peer: SocketAddr) -> io::Result<TcpStream> {
+    let Some(local) = local else { return TcpStream::connect_timeout(&peer, CONNECT) };
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::new(local, 0).into())?;
+    socket.connect_timeout(&peer.into(), CONNECT)?;
+    Ok(socket.into())
+}
+
 /// Sets a connection up for the exchange.
 pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -171,10 +180,32 @@ impl Exchange {
     /// # Errors
     /// A sentence that says why not.
     pub fn open(peer: SocketAddr, offer: Offer) -> Result<Self, ExchangeError> {
-        Self::open_within(peer, offer, PATIENCE)
+        Self::begin(None, peer, offer, PATIENCE)
     }
 
+    /// The same from an address of ours, where that is given.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_from(
+        local: Option<IpAddr>,
+        peer: SocketAddr,
+        offer: Offer,
+    ) -> Result<Self, ExchangeError> {
+        Self::begin(local, peer, offer, PATIENCE)
+    }
+
+    #[cfg(test)]
     fn open_within(
+        peer: SocketAddr,
+        offer: Offer,
+        patience: Duration,
+    ) -> Result<Self, ExchangeError> {
+        Self::begin(None, peer, offer, patience)
+    }
+
+    fn begin(
+        local: Option<IpAddr>,
         peer: SocketAddr,
         offer: Offer,
         patience: Duration,
@@ -182,8 +213,11 @@ impl Exchange {
         let transport = offer.method.service.as_str();
         let io_error = |source| ExchangeError::Io { peer, source };
         let (talk, first) = Conversation::offer(offer, clock::monotonic(), patience)?;
-        let stream = TcpStream::connect_timeout(&peer, CONNECT)
-            .map_err(|source| ExchangeError::Connect { peer, transport, source })?;
+        let stream = connect(local, peer).map_err(|source| ExchangeError::Connect {
+            peer,
+            transport,
+            source,
+        })?;
         prepare(&stream).map_err(io_error)?;
         let mut waiter = Waiter::new(std::iter::once(stream.as_fd()));
         let mut line = Line { stream, reader: Reader::default(), talk };

@@ -2,12 +2,12 @@
 
 mod bandwidth;
 mod connector;
-mod engine;
-mod link;
+pub(crate) mod engine;
+pub(crate) mod link;
 pub(crate) mod respond;
 mod side;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use railgauge_core::rdma::endpoint::{Offer, RdmaEndpoint};
 use railgauge_core::rdma::flow_label::FlowLabel;
@@ -27,6 +27,8 @@ pub struct RcPlan {
     pub port: PortWish,
     /// Where endpoints are exchanged.
     pub peer: SocketAddr,
+    /// And from where, if that matters.
+    pub local: Option<IpAddr>,
     /// What is done.
     pub method: Method,
     /// Whether memory is watched though a device does not promise its order.

@@ -50,8 +50,8 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 pub struct ResponderConfig {
     /// Our port.
     pub port: PortWish,
-    /// What is answered.
-    pub service: Service,
+    /// What is answered; `None`: both.
+    pub service: Option<Service>,
     /// Spin or sleep.
     pub mode: WaitMode,
     /// The processor for the threads that answer.
@@ -60,6 +60,12 @@ pub struct ResponderConfig {
     pub reflector: ReflectorConfig,
     /// Their keys.
     pub keys: KeyRing,
+}
+
+impl ResponderConfig {
+    fn answers(&self, service: Service) -> bool {
+        self.service.is_none_or(|only| only == service)
+    }
 }
 
 /// Why it cannot go on.
@@ -175,20 +181,20 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Answers until `stop` is set.
+/// Answers until `stop` is set; without a `port` for now, as soon as there is one.
 ///
 /// # Errors
 /// When waiting for connections fails.
 pub fn run(
     listeners: &[TcpListener],
-    port: Port,
+    port: Option<Port>,
     config: &ResponderConfig,
     stop: &AtomicBool,
 ) -> Result<Responded, RunError> {
-    let shared = Shared::new(config, Some(port), stop);
+    let shared = Shared::new(config, port, stop);
     let mut waiter = Waiter::new(listeners.iter().map(AsFd::as_fd));
     thread::scope(|scope| {
-        if config.service == Service::Datagram {
+        if config.answers(Service::Datagram) {
             serve_datagrams(scope, &shared)?;
         }
         while !stop.load(Ordering::Relaxed) {
@@ -242,7 +248,7 @@ fn serve_datagrams<'scope>(
 
 /// Lets a device go that has gone, and answers datagrams again when it is back.
 fn tend_datagrams<'scope>(scope: &'scope Scope<'scope, '_>, shared: &'scope Shared<'_>) {
-    if shared.config.service != Service::Datagram {
+    if !shared.config.answers(Service::Datagram) {
         return;
     }
     let mut server = lock(&shared.server);
@@ -365,8 +371,8 @@ fn refuse(
 /// Makes our end, or says why not.
 fn begin(offer: &Offer, shared: &Shared<'_>) -> Result<Ours, (RefusalReason, String)> {
     let config = shared.config;
-    if offer.method.service != config.service {
-        let (is, asked) = (config.service.as_str(), offer.method.service.as_str());
+    if let Some(service) = config.service.filter(|service| *service != offer.method.service) {
+        let (is, asked) = (service.as_str(), offer.method.service.as_str());
         return Err((RefusalReason::Unsupported, format!("it answers {is}, not {asked}")));
     }
     if offer.size > MOST_BYTES {
@@ -388,7 +394,7 @@ fn begin(offer: &Offer, shared: &Shared<'_>) -> Result<Ours, (RefusalReason, Str
         };
         (reason, crate::sentence(&e))
     })?;
-    if config.service == Service::Datagram {
+    if offer.method.service == Service::Datagram {
         let server = lock(&shared.server).clone().filter(|server| !server.is_over());
         let none = || (RefusalReason::Failed, "its device has just gone: try again".to_owned());
         let server = server.ok_or_else(none)?;

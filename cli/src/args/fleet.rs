@@ -67,6 +67,8 @@ pub enum Suite {
     Quick,
     /// Every path over sockets, with probes enough for p99.9.
     Sockets,
+    /// Every path over reliable connections of RDMA devices, by one-sided reads, with probes enough for p99.
+    Rdma,
 }
 
 impl Suite {
@@ -75,6 +77,7 @@ impl Suite {
         match self {
             Self::Quick => "quick",
             Self::Sockets => "sockets",
+            Self::Rdma => "rdma",
         }
     }
 }

@@ -36,11 +36,10 @@ pub struct Glance {
 }
 
 /// Of a result with windows.
-pub fn glance(result: &OrderResult) -> Option<Glance> {
+pub fn glance(result: &OrderResult, timeout: Duration) -> Option<Glance> {
     let gathered = gathered(result)?;
-    let summary = gathered
-        .main_split()
-        .map(|(_, parts)| summarize(&parts.network_rtt, nanos(suite::TIMEOUT)));
+    let summary =
+        gathered.main_split().map(|(_, parts)| summarize(&parts.network_rtt, nanos(timeout)));
     let value = |quantile: Quantile| {
         let found = summary.as_ref()?.quantiles.iter().find(|q| q.quantile == quantile)?;
         match found.outcome {
@@ -97,8 +96,8 @@ fn results<'e>(ended: &'e Ended, m: &Measurement<'_>) -> impl Iterator<Item = &'
 
 /// Who is to be measured again before it is accused.
 pub fn stands_out(ended: &Ended) -> Option<Again> {
-    let measured = measured(ended);
-    let paths: Vec<Path> = measured.iter().map(|(m, _)| path(m.src, m.dst)).collect();
+    let (measured, transport) = (measured(ended), ended.asked.transport);
+    let paths: Vec<Path> = measured.iter().map(|(m, _)| path(m.src, m.dst, transport)).collect();
     Again::of(&judge(ended, &measured), &paths)
 }
 
@@ -112,7 +111,9 @@ pub fn make(ended: &Ended) -> Finished {
 }
 
 fn judge(ended: &Ended, measured: &[(Measurement<'_>, Option<Gathered>)]) -> Judgement {
-    let paths: Vec<PathInput> = measured.iter().map(|(m, gathered)| input(m, gathered)).collect();
+    let transport = ended.asked.transport;
+    let paths = measured.iter().map(|(m, gathered)| input(m, gathered, transport));
+    let paths: Vec<PathInput> = paths.collect();
     let there = ended.asked.nodes.iter().map(|node| (node.hello.node.clone(), None));
     let absent = ended.asked.absent.iter().map(|(name, why)| (name.clone(), Some(why.clone())));
     let nodes: Vec<NodeInput> =
@@ -120,15 +121,15 @@ fn judge(ended: &Ended, measured: &[(Measurement<'_>, Option<Gathered>)]) -> Jud
     verdict::judge(&paths, &nodes, &Settings::default())
 }
 
-fn input(m: &Measurement<'_>, gathered: &Option<Gathered>) -> PathInput {
+fn input(m: &Measurement<'_>, gathered: &Option<Gathered>, transport: Transport) -> PathInput {
     let series = match (gathered, m.outcome) {
         (Some(gathered), _) => Ok(series(gathered)),
         (None, Some(outcome)) => Err(why_not(outcome).unwrap_or_else(|| "no window".to_owned())),
         (None, None) => Err("the sweep ended before its turn".to_owned()),
     };
     PathInput {
-        path: path(m.src, m.dst),
-        timeout_ns: nanos(suite::TIMEOUT),
+        path: path(m.src, m.dst, transport),
+        timeout_ns: nanos(suite::timeout(transport)),
         account: gathered.as_ref().map(|g| g.account).unwrap_or_default(),
         series,
     }
@@ -205,9 +206,9 @@ fn path_doc(
     gathered: Option<&Gathered>,
     verdict: Verdict,
 ) -> PathDoc {
-    let error = m.outcome.and_then(why_not);
+    let (error, transport) = (m.outcome.and_then(why_not), ended.asked.transport);
     let mut measures = match gathered {
-        Some(gathered) => gathered.measures(nanos(suite::TIMEOUT), Transport::Udp),
+        Some(gathered) => gathered.measures(nanos(suite::timeout(transport)), transport),
         None => Measures::none(error.as_deref().unwrap_or("not measured")),
     };
     for result in results(ended, m) {
@@ -221,7 +222,7 @@ fn path_doc(
             }
         }
     }
-    let mut doc = PathDoc::new(&path(m.src, m.dst), verdict, measures);
+    let mut doc = PathDoc::new(&path(m.src, m.dst, transport), verdict, measures);
     doc.round = Some(m.round);
     doc.error = error;
     doc
@@ -233,9 +234,9 @@ fn parameters(ended: &Ended) -> Parameters {
         count: settings.count,
         interval_ns: nanos(settings.interval),
         warmup: settings.warmup,
-        timeout_ns: nanos(suite::TIMEOUT),
+        timeout_ns: nanos(suite::timeout(ended.asked.transport)),
         size_bytes: settings.size_bytes,
-        transport: Transport::Udp.as_str().to_owned(),
+        transport: ended.asked.transport.as_str().to_owned(),
         nodes: ended.request.nodes.clone(),
         max_rounds: settings.max_rounds.and_then(|n| u32::try_from(n).ok()),
         expected: ended.request.expected.clone(),

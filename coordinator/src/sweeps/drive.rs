@@ -68,6 +68,7 @@ struct Driver<'r> {
     machine: SweepRun,
     announced: Announcement,
     settings: SweepSettings,
+    transport: Transport,
     nodes: Vec<NodeName>,
     addresses: BTreeMap<Endpoint, SocketAddr>,
     /// What was done before this part of the sweep: rounds and measurements. Orders are numbered on from there.
@@ -81,9 +82,11 @@ struct Driver<'r> {
 /// Announces it, and unless that is all, runs it to its end.
 pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
     let began = clock::now().wall;
+    let transport = asked.transport;
     let endpoints = asked.nodes.iter().flat_map(|node| &node.hello.endpoints);
-    let addresses: BTreeMap<Endpoint, SocketAddr> =
-        endpoints.map(|each| (each.endpoint.clone(), each.address)).collect();
+    let addresses: BTreeMap<Endpoint, SocketAddr> = endpoints
+        .filter_map(|each| Some((each.endpoint.clone(), each.reached_by(transport)?)))
+        .collect();
     let machine = SweepRun::new(addresses.keys().cloned(), asked.settings);
     let announced = machine.announce();
     // What may not run is not announced: who only wants to know, or leaves after the announcement, would take it for begun.
@@ -104,7 +107,8 @@ pub async fn drive(run: &mut Run, asked: Asked) -> Finished {
     }
     let mut cancelled = run.cancelled.clone();
     let names = asked.nodes.iter().map(|node| node.hello.node.clone()).collect();
-    let mut driver = Driver::new(run, machine, asked.settings, names, addresses.clone());
+    let mut driver =
+        Driver::new(run, machine, (asked.settings, transport), names, addresses.clone());
     driver.run_out(&mut cancelled).await;
     let Driver { machine, results, rounds, announced, .. } = driver;
     let mut ended = Ended {
@@ -149,7 +153,8 @@ async fn measure_again(
     let endpoints = addresses.keys().filter(|endpoint| wanted(endpoint)).cloned();
     let settings = SweepSettings { max_rounds: None, ..ended.asked.settings };
     let machine = SweepRun::new(endpoints, settings);
-    let mut driver = Driver::new(run, machine, settings, names, addresses.clone());
+    let mut driver =
+        Driver::new(run, machine, (settings, ended.asked.transport), names, addresses.clone());
     driver.before = before;
     driver.run_out(cancelled).await;
     Second { again, run: driver.machine, results: driver.results }
@@ -184,7 +189,7 @@ impl<'r> Driver<'r> {
     fn new(
         run: &'r Run,
         machine: SweepRun,
-        settings: SweepSettings,
+        (settings, transport): (SweepSettings, Transport),
         nodes: Vec<NodeName>,
         addresses: BTreeMap<Endpoint, SocketAddr>,
     ) -> Self {
@@ -193,6 +198,7 @@ impl<'r> Driver<'r> {
             announced: machine.announce(),
             machine,
             settings,
+            transport,
             nodes,
             addresses,
             before: (0, 0),
@@ -283,12 +289,12 @@ impl<'r> Driver<'r> {
             sweep_id: self.run.id.clone(),
             order: self.order_number(order.number),
             target: Some(v1::Target {
-                path: Some(convert::path_message(&path(&order.src, &order.dst))),
+                path: Some(convert::path_message(&path(&order.src, &order.dst, self.transport))),
                 address: address.ip().to_string(),
                 port: address.port().into(),
                 interval_ns: nanos(settings.interval),
                 phase_ns: 0,
-                timeout_ns: nanos(suite::TIMEOUT),
+                timeout_ns: nanos(suite::timeout(self.transport)),
                 size_bytes: settings.size_bytes,
                 probe_key,
             }),
@@ -304,7 +310,9 @@ impl<'r> Driver<'r> {
             Err(Gone(node)) => self.gone(node, now),
             Ok(result) => {
                 let ends = self.machine.measurement(number).map(|m| (m.src, m.dst));
-                let is_of = |path: &Path| ends == Some((&path.src, &path.dst));
+                let is_of = |path: &Path| {
+                    ends == Some((&path.src, &path.dst)) && path.transport == self.transport
+                };
                 let outcome = match &result.windows {
                     Some(batch) if !batch.paths.iter().all(is_of) => {
                         Err("its windows are of another path".to_owned())
@@ -339,7 +347,7 @@ impl<'r> Driver<'r> {
     fn tell_done(&self, number: u64) {
         let Some(measurement) = self.machine.measurement(number) else { return };
         let result = self.results.get(&number);
-        let summary = result.and_then(document::glance);
+        let summary = result.and_then(|r| document::glance(r, suite::timeout(self.transport)));
         let error = match measurement.outcome {
             None => String::new(),
             Some(outcome) => document::why_not(outcome).unwrap_or_default(),
@@ -362,15 +370,8 @@ impl<'r> Driver<'r> {
 }
 
 /// The path that a measurement probes.
-pub fn path(src: &Endpoint, dst: &Endpoint) -> Path {
-    Path {
-        src: src.clone(),
-        dst: dst.clone(),
-        transport: Transport::Udp,
-        memory: Memory::Host,
-        flow: 0,
-        dscp: 0,
-    }
+pub fn path(src: &Endpoint, dst: &Endpoint, transport: Transport) -> Path {
+    Path { src: src.clone(), dst: dst.clone(), transport, memory: Memory::Host, flow: 0, dscp: 0 }
 }
 
 async fn until(wake: Option<Monotonic>) {

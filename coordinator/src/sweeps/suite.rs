@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use railgauge_core::path::NodeName;
+use railgauge_core::path::{NodeName, Transport};
 use railgauge_core::selector::{Piece, Selector};
 use railgauge_core::sweep::SweepSettings;
 use railgauge_proto::v1;
 use tonic::Status;
 
+use crate::planning::READ_BYTES;
 use crate::registry::{Node, State};
 
 /// Probes a measurement sends before those that count.
@@ -17,8 +18,13 @@ const WARMUP: u64 = 50;
 /// Between probes: a rate that every NIC and thread keeps up with, and that gives p99.9 after 4 s.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// When a probe of a sweep is lost.
-pub const TIMEOUT: Duration = Duration::from_secs(1);
+/// When a packet of a sweep is lost.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// When a probe of a sweep over this transport is lost: on a connection, after all that it does about loss.
+pub fn timeout(transport: Transport) -> Duration {
+    crate::planning::timeout_over(transport, TIMEOUT)
+}
 
 /// A STAMP packet with our telemetry.
 const SIZE_BYTES: u32 = 72;
@@ -29,14 +35,20 @@ pub const AUTHENTICATED_BYTES: u32 = 160;
 /// What an agent may take, beside probing, until its result is here: a connection that is slow, a machine that is busy.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// A suite: its name, and the probes that count on each path.
-const SUITES: [(&str, u64); 2] = [("quick", 2_000), ("sockets", 10_000)];
+/// A suite: its name, the probes that count on each path, and what carries them.
+const SUITES: [(&str, u64, Transport); 3] = [
+    ("quick", 2_000, Transport::Udp),
+    ("sockets", 10_000, Transport::Udp),
+    ("rdma", 2_000, Transport::RdmaRc),
+];
 
 /// A sweep that was asked for and can be.
 #[derive(Debug)]
 pub struct Asked {
     /// What it runs.
     pub suite: &'static str,
+    /// Over what.
+    pub transport: Transport,
     /// How.
     pub settings: SweepSettings,
     /// Who takes part.
@@ -51,9 +63,10 @@ pub struct Asked {
 /// With a sentence for what cannot be.
 pub fn understand(request: &v1::StartSweepRequest, fleet: Vec<Node>) -> Result<Asked, Status> {
     let name = if request.suite.is_empty() { "quick" } else { &request.suite };
-    let (suite, count) = SUITES.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
+    let found = SUITES.into_iter().find(|(known, ..)| *known == name);
+    let (suite, count, transport) = found.ok_or_else(|| {
         let name: String = crate::hello::printable(name).chars().take(60).collect();
-        let known = SUITES.map(|(name, _)| name).join(", ");
+        let known = SUITES.map(|(name, ..)| name).join(", ");
         Status::invalid_argument(format!(
             "{name:?} is no suite of this coordinator: there are {known}"
         ))
@@ -76,7 +89,7 @@ pub fn understand(request: &v1::StartSweepRequest, fleet: Vec<Node>) -> Result<A
         if node.state == State::Left && !is_missed {
             continue;
         }
-        match why_absent(&node) {
+        match why_absent(&node, transport) {
             None => nodes.push(node),
             Some(why) => absent.push((name.clone(), why.to_owned())),
         }
@@ -94,13 +107,13 @@ pub fn understand(request: &v1::StartSweepRequest, fleet: Vec<Node>) -> Result<A
         count,
         warmup: WARMUP,
         interval: INTERVAL,
-        size_bytes: SIZE_BYTES,
+        size_bytes: if transport == Transport::RdmaRc { READ_BYTES } else { SIZE_BYTES },
         measurement_limit: Duration::ZERO,
         whole_limit: None,
         max_rounds: usize::try_from(request.max_rounds).ok().filter(|rounds| *rounds > 0),
     };
-    settings.measurement_limit = settings.probing_time() + TIMEOUT * 2 + ANSWER;
-    Ok(Asked { suite, settings, nodes, absent })
+    settings.measurement_limit = settings.probing_time() + timeout(transport) * 2 + ANSWER;
+    Ok(Asked { suite, transport, settings, nodes, absent })
 }
 
 /// A name that was mistyped must not become a sweep of the rest.
@@ -120,9 +133,12 @@ fn selects_somebody(piece: &Piece, fleet: &[Node], expected: &[String]) -> Resul
     )))
 }
 
-const fn why_absent(node: &Node) -> Option<&'static str> {
+fn why_absent(node: &Node, transport: Transport) -> Option<&'static str> {
+    let endpoints = &node.hello.endpoints;
+    let answers = || endpoints.iter().any(|each| each.reached_by(transport).is_some());
     match node.state {
-        State::Connected if node.hello.endpoints.is_empty() => Some("it names no endpoint"),
+        State::Connected if endpoints.is_empty() => Some("it names no endpoint"),
+        State::Connected if !answers() => Some("no endpoint of it has an rdma_device"),
         State::Connected => None,
         State::Reconnecting => Some("its stream ended a moment ago"),
         State::Lost => Some("it is not connected"),

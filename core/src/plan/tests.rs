@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Note, Plan, PlanSettings, PlannedPath};
-use crate::path::{Endpoint, NodeName, PortName};
+use crate::path::{Endpoint, NodeName, PortName, Transport};
 
 fn endpoint(node: usize, rail: u16) -> Endpoint {
     let node = NodeName::new(&format!("gpu-{node:04}")).unwrap();
@@ -55,7 +55,14 @@ fn one_port_more_is_sampled() {
     assert_eq!(plan.paths.len(), 65 * 32);
     assert_eq!(
         plan.notes,
-        [Note::Sampled { rail: 0, ports: 65, targets: 32, lasting: 16, rotations: 3 }]
+        [Note::Sampled {
+            rail: 0,
+            transport: Transport::Udp,
+            ports: 65,
+            targets: 32,
+            lasting: 16,
+            rotations: 3
+        }]
     );
 }
 
@@ -67,7 +74,7 @@ fn nothing_to_probe() {
         let plan = Plan::new(fleet(1, rails), &settings);
         assert_eq!(plan.paths, []);
         assert_eq!(plan.notes.len(), usize::from(rails));
-        assert!(matches!(plan.notes[0], Note::OneNode { rail: 0 }));
+        assert!(matches!(plan.notes[0], Note::OneNode { rail: 0, .. }));
     }
 }
 

@@ -5,12 +5,15 @@
 //! loses [`Settings::ratio`](super::Settings::ratio) times as much as the paths that do not touch it. Of several such the one
 //! whose interval lies highest comes first: the paths of its peers dilute its losses with good ones.
 
+use std::collections::BTreeSet;
+
 use super::candidates::{self, Candidate, Side};
 use super::facts::Facts;
 use super::silence::{component_word, explained};
 use super::{Accusation, Acquittal};
 use super::{network, next_test, wilson, words};
 use crate::finding::{Component, ComponentKind, Effect, FindingKind, Severity};
+use crate::path::Transport;
 
 /// Losses of several paths.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,9 +71,21 @@ impl Pool {
 
 pub(super) fn accuse(facts: &Facts<'_>, silent: &[Accusation]) -> Vec<Accusation> {
     let silent = explained(silent);
-    let mut open: Vec<usize> = (0..facts.paths.len())
+    // What loses packets and what sends them again are not told as one: the connections of a port would dilute its losses with
+    // probes that were late and not lost.
+    let transport = |n: &usize| facts.paths[*n].input.path.transport;
+    let open: Vec<usize> = (0..facts.paths.len())
         .filter(|n| facts.paths[*n].settled() > 0 && !silent.contains(n))
         .collect();
+    let transports: BTreeSet<Transport> = open.iter().map(transport).collect();
+    let each = transports.into_iter().flat_map(|one| {
+        over_one(facts, open.iter().copied().filter(|n| transport(n) == one).collect())
+    });
+    each.collect()
+}
+
+/// Of paths over one transport.
+fn over_one(facts: &Facts<'_>, mut open: Vec<usize>) -> Vec<Accusation> {
     let mut found: Vec<Accusation> = Vec::new();
     while let Some((candidate, side, paths)) = most_guilty(facts, &open) {
         let taken = facts.marked(&paths);

@@ -44,6 +44,18 @@ impl Poller {
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Waits on `socket` no more, though it stays open.
+    ///
+    /// # Errors
+    /// When it was not waited on.
+    pub fn remove(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let (epoll, socket) = (self.epoll.as_raw_fd(), socket.as_raw_fd());
+        // SAFETY: both descriptors are open; no event is read for this operation (Linux since 2.6.9).
+        let rc =
+            unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, socket, std::ptr::null_mut()) };
+        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Sleeps until a socket has something or `timeout` has passed, to the nanosecond. A signal ends the wait early, as a
     /// time-out would. What was found is read with [`ready`](Self::ready).
     ///
@@ -112,6 +124,12 @@ mod tests {
         poller.wait(Duration::from_secs(5)).unwrap();
         let ready = Readiness { readable: true, error: false };
         assert_eq!(poller.ready().collect::<Vec<_>>(), [(2, ready)]);
+        poller.remove(b.as_fd()).unwrap();
+        poller.wait(Duration::ZERO).unwrap();
+        assert_eq!(poller.ready().count(), 0);
+        poller.add(b.as_fd(), 2).unwrap();
+        poller.wait(Duration::from_secs(5)).unwrap();
+        assert_eq!(poller.ready().count(), 1);
         drop(b);
         poller.wait(Duration::ZERO).unwrap();
         assert_eq!(poller.ready().count(), 0);

@@ -582,7 +582,7 @@ pub mod coordinator_message {
     }
 }
 /// Peers fit when majors are equal and minors differ by at most 1. A minor adds only what the other may ignore.
-/// Minor 1: keys of probes.
+/// Minor 1: keys of probes. Minor 2: RDMA transports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Protocol {
     #[prost(uint32, tag = "1")]
@@ -635,6 +635,24 @@ pub struct AgentEndpoint {
     pub address: ::prost::alloc::string::String,
     #[prost(uint32, tag = "3")]
     pub port: u32,
+    /// Since minor 2: what it answers over verbs, beside UDP. Absent where it has no RDMA device.
+    #[prost(message, optional, tag = "4")]
+    pub rdma: ::core::option::Option<RdmaOffer>,
+}
+/// What an endpoint answers over verbs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RdmaOffer {
+    /// Where the two sides exchange endpoints before the first probe: an IP address and a TCP port.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    /// It answers rdma-ud.
+    #[prost(bool, tag = "3")]
+    pub datagrams: bool,
+    /// It answers rdma-rc.
+    #[prost(bool, tag = "4")]
+    pub connections: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -735,7 +753,7 @@ pub struct ProbeKey {
 pub struct Target {
     #[prost(message, optional, tag = "1")]
     pub path: ::core::option::Option<Path>,
-    /// Where to send: an IP address and a UDP port.
+    /// Where to send: an IP address and a UDP port. Of RDMA transports: where endpoints are exchanged, an IP address and a TCP port.
     #[prost(string, tag = "2")]
     pub address: ::prost::alloc::string::String,
     #[prost(uint32, tag = "3")]
@@ -747,7 +765,7 @@ pub struct Target {
     pub phase_ns: u64,
     #[prost(uint64, tag = "6")]
     pub timeout_ns: u64,
-    /// Least octets of UDP payload.
+    /// Least octets of UDP payload; of rdma-rc, octets of an operation.
     #[prost(uint32, tag = "7")]
     pub size_bytes: u32,
     /// That of the reflector there. Without: not authenticated.

@@ -251,6 +251,7 @@ fn inbound_lane(args: &Args, n: u32, port: u16, mode: Mode) -> Result<PlannedLan
         phase: phase(args, n) + phase(args, 1) / 2,
         timeout: TIMEOUT,
         size: 44,
+        rdma: None,
         authenticated,
     };
     Ok(PlannedLane { setup, key: authenticated.then_some(key) })

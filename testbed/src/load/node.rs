@@ -209,6 +209,7 @@ impl Agent {
                 endpoint: self.head.paths.first().and_then(|path| path.src.clone()),
                 address: format!("10.{}.{}.{}", octets[1], octets[2], octets[3]),
                 port: 862,
+                rdma: None,
             }],
             node,
             labels: [("rack".to_owned(), format!("r{}", self.number / 32))].into(),

@@ -177,10 +177,14 @@ pub fn exercise_coordinator_message(octets: &[u8], outcomes: &mut Outcomes) {
 }
 
 /// Where the agent of the seeds answers.
-fn ours() -> Vec<(railgauge_core::path::Endpoint, std::net::IpAddr, SocketAddr)> {
+fn ours() -> Vec<checks::Own> {
     let endpoint = seeds::path(0).src.expect("it has one");
     let own = SocketAddr::from(([127, 0, 0, 1], 862));
-    vec![(convert::endpoint(Some(&endpoint)).expect("ours is one"), own.ip(), own)]
+    vec![checks::Own::plain(
+        convert::endpoint(Some(&endpoint)).expect("ours is one"),
+        own.ip(),
+        own,
+    )]
 }
 
 fn got_plan(plan: &v1::Plan) -> &'static str {
@@ -192,7 +196,7 @@ fn got_plan(plan: &v1::Plan) -> &'static str {
     assert!(memory <= 256 << 20, "{memory} octets");
     assert!(lanes.iter().all(|lane| lane.setup.authenticated == lane.key.is_some()));
     for lane in lanes.iter().map(|lane| &lane.setup) {
-        assert_eq!(lane.path.src, ours[0].0);
+        assert_eq!(lane.path.src, ours[0].endpoint);
         assert!(lane.interval >= Duration::from_micros(100) && lane.size <= 8_972, "{lane:?}");
         assert!(!lane.timeout.is_zero() && lane.timeout <= Duration::from_secs(60), "{lane:?}");
         assert!(!lane.peer.ip().is_multicast() && lane.peer.port() > 0, "{lane:?}");
@@ -224,7 +228,7 @@ fn got_order(order: &v1::SweepOrder) -> &'static str {
     match checks::order(order, &ours) {
         Err(_) => "order refused",
         Ok((path, config)) => {
-            assert_eq!(path.src, ours[0].0);
+            assert_eq!(path.src, ours[0].endpoint);
             assert!(config.interval >= Duration::from_micros(10) && config.count > 0);
             assert!(!config.timeout.is_zero() && config.timeout <= Duration::from_secs(60));
             "order taken"

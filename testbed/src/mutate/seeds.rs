@@ -38,8 +38,12 @@ pub fn path(n: usize) -> v1::Path {
 
 /// A hello of that node.
 pub fn hello() -> v1::Hello {
-    let endpoint =
-        v1::AgentEndpoint { endpoint: path(0).src, address: "127.0.0.1".into(), port: 862 };
+    let endpoint = v1::AgentEndpoint {
+        endpoint: path(0).src,
+        address: "127.0.0.1".into(),
+        port: 862,
+        rdma: None,
+    };
     v1::Hello {
         protocol: Some(protocol::OURS),
         software_version: "0.1.0".into(),

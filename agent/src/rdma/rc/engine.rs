@@ -525,7 +525,7 @@ impl<'a> RcThread<'a> {
 }
 
 /// The word for a completion that failed.
-pub(super) fn reason(status: Status) -> &'static str {
+pub(crate) fn reason(status: Status) -> &'static str {
     match status {
         Status::RETRIES_EXCEEDED => "retries_exceeded",
         Status::RNR_RETRIES_EXCEEDED => "receiver_not_ready",

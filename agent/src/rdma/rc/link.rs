@@ -1,5 +1,6 @@
 //! The prober's end of a connection: posts operations and sees them end.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use railgauge_core::rdma::operation::{Completion, Measure, Method, Operation as Op};
@@ -65,7 +66,7 @@ impl RcLink {
         if is_watched && !own.in_order && !plan.is_forced {
             return Err(ConnectError::Unordered);
         }
-        let exchange = Exchange::open(plan.peer, offer.clone())?;
+        let exchange = Exchange::open_from(plan.local, plan.peer, offer.clone())?;
         let (agreed, peer) = (exchange.agreed, exchange.accept.endpoint.clone());
         if agreed.unordered && !plan.is_forced {
             return Err(ConnectError::Unordered);
@@ -186,6 +187,16 @@ impl RcLink {
         let side::Connected { pair, rest } = &mut self.pair;
         let into = if self.method.operation == Op::Send { rest.landing(place) } else { None };
         pair.post_receive(place.into(), into)
+    }
+
+    /// What it says that something has completed on, where nobody spins.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pair.rest.fd()
+    }
+
+    /// See [`Rest::quiet`].
+    pub fn quiet(&mut self) -> Result<(), VerbError> {
+        self.pair.rest.quiet()
     }
 
     /// See [`Rest::arm`].

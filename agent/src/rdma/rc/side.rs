@@ -1,5 +1,6 @@
 //! One end of a connection: its queue pair, completions and memory, the same at the prober and the responder.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use railgauge_core::rdma::endpoint::{Agreed, Offer, RdmaEndpoint, Region};
@@ -239,6 +240,18 @@ impl Rest {
     pub fn sleep(&mut self, limit: Duration) -> Result<(), SleepError> {
         let Some(sleep) = &mut self.sleep else { return Ok(()) };
         sleep.waiter.wait(limit)?;
+        while sleep.channel.next()?.is_some() {}
+        Ok(())
+    }
+
+    /// For who waits on many at once: the channel, where nobody spins.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.sleep.as_ref().map(|sleep| sleep.channel.fd())
+    }
+
+    /// Takes what the channel says, so that it is silent until the next.
+    pub fn quiet(&mut self) -> Result<(), VerbError> {
+        let Some(sleep) = &mut self.sleep else { return Ok(()) };
         while sleep.channel.next()?.is_some() {}
         Ok(())
     }

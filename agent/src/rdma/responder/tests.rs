@@ -33,7 +33,7 @@ fn config(service: Service) -> ResponderConfig {
     let device = Some("no-such-device0".to_owned());
     ResponderConfig {
         port: PortWish { device, ..PortWish::default() },
-        service,
+        service: Some(service),
         mode: WaitMode::Sleep,
         cpu: None,
         reflector: ReflectorConfig::default(),

@@ -1,6 +1,6 @@
 //! The prober's end of a flow of datagrams.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use railgauge_core::rdma::endpoint::Offer;
 use railgauge_core::rdma::flow_label::FlowLabel;
@@ -21,6 +21,8 @@ pub struct UdOptions {
     pub port: PortWish,
     /// Where endpoints are exchanged.
     pub peer: SocketAddr,
+    /// And from where, if that matters.
+    pub local: Option<IpAddr>,
     /// Which flow: it has a label of its own for both directions, and a queue pair of its own, since some NICs (soft-RoCE) choose
     /// the source port by that alone.
     pub flow: u16,
@@ -88,7 +90,7 @@ impl UdLink {
             wanted: None,
             endpoint: own,
         };
-        let exchange = Exchange::open(options.peer, offer.clone())?;
+        let exchange = Exchange::open_from(options.local, options.peer, offer.clone())?;
         let (agreed, peer) = (exchange.agreed, exchange.accept.endpoint.clone());
         let handle = port.domain.address_handle(&port.way(&peer, &offer))?;
         let (queue_pair, queue_key) = (peer.queue_pair, peer.queue_key);
